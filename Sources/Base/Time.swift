@@ -1,0 +1,24 @@
+import Glibc
+
+/// Where time comes from: the machine in production, a simulation's own count in tests.
+public protocol Clock: Sendable {
+  /// Nanoseconds that only grow, from an arbitrary start.
+  func monotonicNanoseconds() -> UInt64
+  /// Milliseconds since 1970.
+  func wallMilliseconds() -> UInt64
+}
+
+/// The machine's clocks.
+public struct SystemClock: Clock {
+  public init() {}
+
+  public func monotonicNanoseconds() -> UInt64 { read(CLOCK_MONOTONIC) }
+
+  public func wallMilliseconds() -> UInt64 { read(CLOCK_REALTIME) / 1_000_000 }
+
+  private func read(_ clock: clockid_t) -> UInt64 {
+    var time = timespec()
+    clock_gettime(clock, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+}

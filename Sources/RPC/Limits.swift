@@ -1,0 +1,31 @@
+/// Bounds of one connection; both sides announce theirs in the first frame.
+public struct ConnectionLimits: Sendable {
+  /// Largest frame payload accepted, and so the largest message, in bytes.
+  public var maximumFrameBytes = 1 << 20
+  /// What may be under way unread on one call, in bytes (payload and a fixed charge a frame).
+  public var streamWindowBytes = 2 << 20
+  /// The same for all calls of the connection together.
+  public var connectionWindowBytes = 16 << 20
+  /// Calls open at once.
+  public var maximumStreams = 256
+  /// From the TCP connection to the first frame.
+  public var handshakeMilliseconds: UInt64 = 10_000
+  /// Silence after which a ping is sent; and silence after the ping that ends the connection.
+  public var keepaliveMilliseconds: UInt64 = 10_000
+  public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
+  /// Longest deadline that a server accepts.
+  public var maximumTimeoutMilliseconds: UInt64 = 3_600_000
+
+  public init() {}
+
+  /// Bytes charged for each message or bulk frame beside its payload: empty frames cost memory too.
+  static let frameCharge = 64
+  /// A bulk frame is cut at this size, so that a small call waits behind one piece only.
+  static let bulkPieceBytes = 64 << 10
+  /// Bytes waiting in the transport above which calls stop adding to it.
+  static let outputHighWaterBytes = 256 << 10
+  /// Bytes waiting in the transport at which a peer that never reads is given up: answers to pings,
+  /// refusals and credit are not held back by the mark above.
+  static let outputLimitBytes = 4 << 20
+  static let protocolVersion: UInt32 = 1
+}

@@ -1,0 +1,62 @@
+import Messages
+
+/// Which role may call which method. What is not in the table is refused.
+public struct PermissionTable: Sendable {
+  private var allowed: [String: Set<Role>]
+  private var open: Set<String>
+
+  /// - Parameter open: methods that need no certificate at all.
+  public init(_ allowed: [String: Set<Role>], open: Set<String> = []) {
+    self.allowed = allowed
+    self.open = open
+  }
+
+  /// Nil where the caller may go on; otherwise why not.
+  public func refusal(of method: String, to caller: Identity?) -> RPCError? {
+    if open.contains(method) { return nil }
+    guard let caller else {
+      return RPCError(.unauthenticated, "\(method) needs a certificate")
+    }
+    guard let roles = allowed[method], roles.contains(caller.role) else {
+      return RPCError(.permissionDenied, "role \(caller.role) may not call \(method)")
+    }
+    return nil
+  }
+
+  public var methods: Set<String> { open.union(allowed.keys) }
+
+  /// The cluster's one table. Owners and users never reach a slave or each other; a slave calls nobody.
+  public static let cluster = PermissionTable(
+    [
+      KeyControlMethods.renew.name: [
+        .imageOwner, .master, .slave, .imageUser, .operatorTool,
+      ],
+      KeyControlMethods.fetchKeys.name: [.imageOwner, .master, .imageUser],
+      KeyControlMethods.listKeys.name: [.operatorTool],
+      KeyControlMethods.rotateKey.name: [.operatorTool],
+      KeyControlMethods.createToken.name: [.operatorTool],
+      ImageOwnerMethods.storeImage.name: [.operatorTool],
+      ImageOwnerMethods.checkImages.name: [.operatorTool],
+      ImageOwnerMethods.removeImage.name: [.operatorTool],
+      ImageOwnerMethods.listOwnImages.name: [.operatorTool],
+      ImageOwnerMethods.ownerStatus.name: [.operatorTool],
+      ImageUserMethods.queryImages.name: [.operatorTool],
+      ImageUserMethods.getImage.name: [.operatorTool],
+      ImageUserMethods.listImages.name: [.operatorTool],
+      ImageUserMethods.masterStatus.name: [.operatorTool],
+      ImageUserMethods.userStatus.name: [.operatorTool],
+      MasterCloudMethods.putImage.name: [.imageOwner],
+      MasterCloudMethods.hasImages.name: [.imageOwner],
+      MasterCloudMethods.deleteImage.name: [.imageOwner],
+      MasterCloudMethods.searchImages.name: [.imageUser],
+      MasterCloudMethods.fetchImage.name: [.imageUser],
+      MasterCloudMethods.listImages.name: [.imageOwner, .imageUser],
+      MasterCloudMethods.clusterStatus.name: [.imageOwner, .imageUser, .operatorTool],
+      SlaveCloudMethods.putShadow.name: [.master],
+      SlaveCloudMethods.getShadow.name: [.master],
+      SlaveCloudMethods.deleteShadows.name: [.master],
+      SlaveCloudMethods.listShadows.name: [.master],
+      SlaveCloudMethods.slaveStatus.name: [.master, .operatorTool],
+    ],
+    open: [KeyControlMethods.join.name])
+}
