@@ -35,15 +35,6 @@ let package = Package(
         "Base", "COpenSSL", "CWire", "Messages", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: fast),
-    .executableTarget(name: "Warm", dependencies: [
-      .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      .product(name: "Crypto", package: "swift-crypto"),
-      .product(name: "X509", package: "swift-certificates"),
-      .product(name: "SwiftASN1", package: "swift-asn1"),
-      .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-      .product(name: "TOMLKit", package: "TOMLKit"),
-      .product(name: "Histogram", package: "hdrhistogram-swift"),
-    ]),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
 )
