@@ -38,14 +38,72 @@ let package = Package(
 
     // Keys, certificates and what every daemon shares.
     .target(
+      name: "Enrollment",
+      dependencies: [
+        "Base", "Messages", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "X509", package: "swift-certificates"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
+      ],
+      swiftSettings: house),
+    .target(
+      name: "DaemonSupport",
+      dependencies: [
+        "Base", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "TOMLKit", package: "TOMLKit"),
+      ],
+      swiftSettings: house),
+    .target(
+      name: "KeyControl",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "Messages", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "X509", package: "swift-certificates"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
+      ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-kce",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "KeyControl", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: house),
+    .target(
       name: "TestSupport",
       dependencies: [
         "Base", "RPC",
+        .product(name: "Logging", package: "swift-log"),
         .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "X509", package: "swift-certificates"),
         .product(name: "SwiftASN1", package: "swift-asn1"),
       ],
       path: "Tests/Support", swiftSettings: house),
+    .testTarget(
+      name: "EnrollmentTests", dependencies: ["Base", "Enrollment", "Messages", "RPC", "TestSupport"],
+      swiftSettings: house),
+    .testTarget(
+      name: "DaemonSupportTests",
+      dependencies: [
+        "Base", "DaemonSupport", "RPC", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "KeyControlTests",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "KeyControl", "Messages", "RPC", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "X509", package: "swift-certificates"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
+      ],
+      resources: [.copy("Resources")], swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
 )
