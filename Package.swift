@@ -111,6 +111,20 @@ let package = Package(
         "Base", "DaemonSupport", "Enrollment", "KeyControl", "RPC", logging, argumentParser,
       ],
       swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mcs",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "MasterCloud", "Messages", "RPC", "Shadows",
+        logging, argumentParser,
+      ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-scs",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "RPC", "SegmentStore", "SlaveCloud", logging,
+        argumentParser,
+      ],
+      swiftSettings: house),
     // Tests
     .target(
       name: "TestSupport", dependencies: ["Base", "RPC", logging, crypto, certificates, asn1],
