@@ -130,8 +130,13 @@ let package = Package(
       name: "TestSupport", dependencies: ["Base", "RPC", logging, crypto, certificates, asn1],
       path: "Tests/Support", swiftSettings: house),
     .testTarget(
+      name: "BaseTests", dependencies: ["Base", "TestSupport"], swiftSettings: house),
+    .testTarget(
       name: "RPCTests", dependencies: ["Base", "CWire", "Messages", "RPC", "TestSupport", logging],
       swiftSettings: house),
+    .testTarget(
+      name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
+      swiftSettings: fast),
     .testTarget(
       name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
       resources: [.copy("Resources")], swiftSettings: house),
@@ -151,6 +156,13 @@ let package = Package(
       name: "DaemonSupportTests",
       dependencies: ["Base", "DaemonSupport", "RPC", "TestSupport", logging],
       swiftSettings: house),
+    .testTarget(
+      name: "KeyControlTests",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "KeyControl", "Messages", "RPC", "TestSupport",
+        logging, crypto, certificates, asn1,
+      ],
+      resources: [.copy("Resources")], swiftSettings: house),
     .testTarget(
       name: "MasterCloudTests",
       dependencies: [
