@@ -35,6 +35,25 @@ let package = Package(
         "Base", "COpenSSL", "CWire", "Messages", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: fast),
+    // The command-line client.
+    .target(
+      name: "CommandLineTool",
+      dependencies: [
+        "Base", "CWire", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+        "Shadows",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: house),
+    .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
+    .testTarget(
+      name: "CommandLineToolTests",
+      dependencies: [
+        "Base", "CommandLineTool", "Messages", "RPC",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
 )
