@@ -104,7 +104,15 @@ let package = Package(
     .target(
       name: "SlaveCloud", dependencies: ["Base", "Messages", "RPC", "SegmentStore", logging],
       swiftSettings: fast),
+    .target(
+      name: "CommandLineTool",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+        "Shadows", argumentParser, histogram, logging,
+      ],
+      swiftSettings: house),
     // Level 5: daemons and the command line
+    .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
     .executableTarget(
       name: "sfmedir-kce",
       dependencies: [
@@ -169,6 +177,10 @@ let package = Package(
         "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
         "SlaveCloud", "TestSupport", logging,
       ],
+      swiftSettings: house),
+    .testTarget(
+      name: "CommandLineToolTests",
+      dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
       swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
