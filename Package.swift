@@ -35,6 +35,17 @@ let package = Package(
         "Base", "COpenSSL", "CWire", "Messages", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: fast),
+
+    // Keys, certificates and what every daemon shares.
+    .target(
+      name: "TestSupport",
+      dependencies: [
+        "Base", "RPC",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "X509", package: "swift-certificates"),
+        .product(name: "SwiftASN1", package: "swift-asn1"),
+      ],
+      path: "Tests/Support", swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
 )

@@ -1,0 +1,298 @@
+import Base
+import Enrollment
+import Logging
+import Messages
+import RPC
+
+/// A master: its state, its slaves, and the methods of the service MasterCloud.
+public final class MasterService: Sendable {
+  private let node: String
+  private let configuration: MasterConfiguration
+  private let state: ClusterState
+  private let log: any ReplicatedLog
+  private let slaves: SlaveDirectory
+  private let uploads: UploadPipeline
+  private let fetches: FetchPipeline
+  private let sweeper: Sweeper
+  private let logger: Logger
+  private let bytesInMemory = Locked(0)
+  private let background = Locked<[Task<Void, Never>]>([])
+
+  private static let maximumResults = 1000
+  private static let maximumListed = 500
+  private static let pieceBytes = 512 << 10
+
+  /// Opens the state under `directory`, which must exist, and replays the log.
+  public init(
+    node: String, cluster: String, directory: String, configuration: MasterConfiguration,
+    keys: KeyRing, tls: TLSContext, group: EventLoopGroup, logger: Logger
+  ) async throws {
+    self.node = node
+    self.configuration = configuration
+    self.logger = logger
+    state = try ClusterState(path: directory + "/state.sqlite")
+    let log = try await SingleVoterLog.open(directory: directory + "/log", state: state)
+    self.log = log
+    slaves = SlaveDirectory(
+      configuration.slaves, cluster: cluster, tls: tls, group: group, logger: logger)
+    let active = ActiveUploads()
+    uploads = UploadPipeline(
+      configuration: configuration, state: state, log: log, slaves: slaves, keys: keys,
+      active: active, logger: logger)
+    fetches = FetchPipeline(
+      configuration: configuration, slaves: slaves, keys: keys, logger: logger)
+    sweeper = Sweeper(state: state, log: log, slaves: slaves, active: active, logger: logger)
+  }
+
+  /// Looks at the slaves once, then keeps looking and sweeping until ``stop()``.
+  public func start() async {
+    await slaves.poll()
+    let (slaves, sweeper, logger) = (slaves, sweeper, logger)
+    let watching = Task {
+      while !Task.isCancelled {
+        try? await Task.sleep(for: .seconds(1))
+        if !Task.isCancelled { await slaves.poll() }
+      }
+    }
+    let sweeping = Task {
+      while !Task.isCancelled {
+        do {
+          try await sweeper.sweep()
+        } catch {
+          logger.warning("the sweep was interrupted", metadata: ["reason": "\(error)"])
+        }
+        try? await Task.sleep(for: .seconds(5))
+      }
+    }
+    background.withLock { $0 = [watching, sweeping] }
+  }
+
+  /// After the server has drained: nothing may be proposed any more.
+  public func stop() async {
+    let tasks = background.withLock { $0 }
+    for task in tasks { task.cancel() }
+    for task in tasks { await task.value }
+    for slave in slaves.slaves.values { slave.channel.close() }
+    await log.close()
+  }
+
+  public func register(on router: inout Router) {
+    router.streaming(MasterCloudMethods.putImage) { try await self.putImage($0) }
+    router.unary(MasterCloudMethods.hasImages) { try await self.hasImages($0, $1) }
+    router.streaming(MasterCloudMethods.searchImages) { try await self.searchImages($0) }
+    router.streaming(MasterCloudMethods.fetchImage) { try await self.fetchImage($0) }
+    router.unary(MasterCloudMethods.deleteImage) { try await self.deleteImage($0, $1) }
+    router.unary(MasterCloudMethods.listImages) { try await self.listImages($0, $1) }
+    router.unary(MasterCloudMethods.clusterStatus) { _, _ in try await self.status() }
+  }
+
+  // MARK: storing
+
+  private func putImage(_ call: ServerCall<PutImageHeader, PutImageReply>) async throws {
+    guard var record = try await call.receiveMessage().record else {
+      throw RPCError(.invalidArgument, "no record")
+    }
+    let id = try RecordRules.check(record, configuration)
+    record.owner = call.context.identity.node
+    let count = Int(record.sealedBytes)
+    try reserve(count)
+    defer { bytesInMemory.withLock { $0 -= count } }
+    let sealed = try await call.receiveBulk(
+      count: record.sealedBytes, maximum: configuration.maximumImageBytes)
+    let digest = try await offload { sha256(sealed) }
+    guard digest == record.sealedDigest else {
+      throw RPCError(
+        .invalidArgument, "the bytes do not have the digest announced", reason: "DigestMismatch")
+    }
+    let reply = try await uploads.store(record, id: id, sealed: sealed, within: call.context)
+    try await call.send(reply)
+  }
+
+  private func reserve(_ count: Int) throws(RPCError) {
+    let admitted = bytesInMemory.withLock { inUse in
+      guard inUse + count <= configuration.maximumUploadBytesInMemory else { return false }
+      inUse += count
+      return true
+    }
+    guard admitted else {
+      throw RPCError(.resourceExhausted, "too many uploads at once", reason: "Overloaded")
+    }
+  }
+
+  private func hasImages(
+    _ request: HasImagesRequest, _ context: CallContext
+  ) async throws -> HasImagesReply {
+    guard request.imageIDs.count <= 10_000 else {
+      throw RPCError(.invalidArgument, "at most 10000 ids at once")
+    }
+    try await log.readBarrier()
+    var reply = HasImagesReply()
+    reply.stored = try await state.contains(request.imageIDs)
+    return reply
+  }
+
+  private func deleteImage(
+    _ request: DeleteImageRequest, _ context: CallContext
+  ) async throws -> DeleteImageReply {
+    var command = LogCommand()
+    var delete = DeleteImage()
+    delete.imageID = try RecordRules.imageID(request.imageID).bytes
+    delete.owner = context.identity.node
+    command.deleteImage = delete
+    command.proposedAtMilliseconds = SystemClock().wallMilliseconds()
+    let outcome = try await log.propose(command)
+    try outcome.check()
+    var reply = DeleteImageReply()
+    reply.existed = outcome.existed
+    return reply
+  }
+
+  // MARK: finding and fetching
+
+  private func fetchImage(_ call: ServerCall<FetchImageRequest, FetchImageHeader>) async throws {
+    let id = try RecordRules.imageID(try await call.receiveMessage().imageID)
+    try await log.readBarrier()
+    guard let image = try await state.image(id.bytes) else {
+      throw RPCError(.notFound, "no image \(id) is stored", reason: "NoSuchImage")
+    }
+    let sealed = try await fetches.fetch(image, within: call.context)
+    var header = FetchImageHeader()
+    header.record = image.record
+    try await call.send(header)
+    try await send(sealed, on: call)
+  }
+
+  private func searchImages(
+    _ call: ServerCall<SearchImagesRequest, SearchResult>
+  ) async throws {
+    let request = try await call.receiveMessage()
+    guard (1...Self.maximumResults).contains(Int(request.count)) else {
+      throw RPCError(.invalidArgument, "ask for 1 to \(Self.maximumResults) results")
+    }
+    guard (1...64).contains(request.codes.count) else {
+      throw RPCError(.invalidArgument, "a search has 1 to 64 codes")
+    }
+    for code in request.codes { try RecordRules.check(code) }
+    try await log.readBarrier()
+    let hits = try await state.search(request.codes, count: Int(request.count))
+    if request.withImages {
+      try await sendInOrder(hits, on: call)
+    } else {
+      for (rank, hit) in hits.enumerated() { try await call.send(result(hit, rank)) }
+    }
+  }
+
+  private func result(_ hit: ClusterState.Hit, _ rank: Int) -> SearchResult {
+    var result = SearchResult()
+    result.rank = UInt32(rank + 1)
+    result.distance = UInt32(hit.distance)
+    result.record = hit.record
+    return result
+  }
+
+  /// Rebuilds a few images ahead; a result waits for those before it, and a failed one stops nothing.
+  private func sendInOrder(
+    _ hits: [ClusterState.Hit], on call: ServerCall<SearchImagesRequest, SearchResult>
+  ) async throws {
+    typealias Fetched = (rank: Int, image: Result<[UInt8], RPCError>)
+    try await withThrowingTaskGroup(of: Fetched.self) { group in
+      var next = 0
+      var ready: [Int: Result<[UInt8], RPCError>] = [:]
+      func startNext() {
+        guard next < hits.count else { return }
+        let rank = next
+        next += 1
+        group.addTask { (rank, await self.fetchResult(hits[rank], within: call.context)) }
+      }
+      for _ in 0..<max(1, configuration.fetchesAhead) { startNext() }
+      for rank in hits.indices {
+        while ready[rank] == nil {
+          guard let fetched = try await group.next() else { break }
+          ready[fetched.rank] = fetched.image
+        }
+        guard let image = ready.removeValue(forKey: rank) else {
+          preconditionFailure("result \(rank) was never fetched")
+        }
+        startNext()
+        try await send(hits[rank], rank, image, on: call)
+      }
+    }
+  }
+
+  private func fetchResult(
+    _ hit: ClusterState.Hit, within context: CallContext
+  ) async -> Result<[UInt8], RPCError> {
+    do {
+      guard let image = try await state.image(hit.record.imageID) else {
+        return .failure(RPCError(.notFound, "deleted meanwhile", reason: "NoSuchImage"))
+      }
+      return .success(try await fetches.fetch(image, within: context))
+    } catch {
+      return .failure(RPCError(answering: error))
+    }
+  }
+
+  private func send(
+    _ hit: ClusterState.Hit, _ rank: Int, _ image: Result<[UInt8], RPCError>,
+    on call: ServerCall<SearchImagesRequest, SearchResult>
+  ) async throws {
+    var message = result(hit, rank)
+    switch image {
+    case .success(let sealed):
+      try await call.send(message)
+      try await send(sealed, on: call)
+    case .failure(let error):
+      message.imageStatus = error.code.rawValue
+      message.imageMessage = error.message
+      message.imageReason = error.reason
+      try await call.send(message)
+    }
+  }
+
+  private func send<Request, Reply>(
+    _ bytes: [UInt8], on call: ServerCall<Request, Reply>
+  ) async throws {
+    for start in stride(from: 0, to: bytes.count, by: Self.pieceBytes) {
+      try await call.send(bulk: Array(bytes[start..<min(start + Self.pieceBytes, bytes.count)]))
+    }
+  }
+
+  // MARK: looking
+
+  private func listImages(
+    _ request: ListImagesRequest, _ context: CallContext
+  ) async throws -> ListImagesReply {
+    try await log.readBarrier()
+    let limit = request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
+    // An owner sees its own images only.
+    let owner = context.identity.role == .imageOwner ? context.identity.node : nil
+    let records = try await state.records(after: request.after, limit: limit + 1, owner: owner)
+    var reply = ListImagesReply()
+    reply.more = records.count > limit
+    var bytes = 0
+    for record in records.prefix(limit) {
+      bytes += record.sealedTags.count + 1024
+      // A message has to fit one frame.
+      guard bytes < 900_000 || reply.records.isEmpty else {
+        reply.more = true
+        break
+      }
+      reply.records.append(record)
+    }
+    return reply
+  }
+
+  private func status() async throws -> ClusterStatusReply {
+    let counts = try await state.counts()
+    var reply = ClusterStatusReply()
+    reply.node = node
+    reply.images = counts.images
+    reply.imageBytes = counts.imageBytes
+    reply.shadows = counts.shadows
+    reply.pendingUploads = counts.pendingUploads
+    reply.pendingDeletions = counts.pendingDeletions
+    reply.appliedIndex = try await state.appliedIndex()
+    reply.slaves = slaves.summary()
+    return reply
+  }
+}

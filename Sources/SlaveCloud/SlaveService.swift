@@ -1,0 +1,165 @@
+import Base
+import Logging
+import Messages
+import RPC
+import SegmentStore
+
+/// A slave: opaque shadows under random names, in append-only segments.
+///
+/// It knows neither keys nor thresholds, nor which shadows belong together: the master strips a
+/// shadow's header before sending it.
+public final class SlaveService: Sendable {
+  private let node: String
+  private let directory: String
+  private let disk: any Disk
+  private let store: SegmentStore
+  private let report: RecoveryReport
+  private let maximumShadowBytes: Int
+  private let logger: Logger
+
+  public static let nameBytes = 16
+  private static let pieceBytes = 512 << 10
+  private static let maximumListed = 10_000
+
+  /// Opens the segments, which reads all of them.
+  public init(
+    node: String, directory: String, disk: any Disk = SystemDisk(),
+    configuration: SegmentStoreConfiguration, logger: Logger
+  ) throws {
+    self.node = node
+    self.directory = directory
+    self.disk = disk
+    self.logger = logger
+    maximumShadowBytes = configuration.maximumPayloadSizeBytes
+    (store, report) = try SegmentStore.open(
+      directory: directory, disk: disk, configuration: configuration)
+    if let cut = report.tailCut {
+      logger.notice("a torn tail was cut", metadata: ["bytes": "\(cut.sizeBytes)"])
+    }
+    for damage in report.damages {
+      logger.error("damaged segment", metadata: ["damage": "\(damage)"])
+    }
+  }
+
+  public func stop() async { await store.close() }
+
+  public func register(on router: inout Router) {
+    router.streaming(SlaveCloudMethods.putShadow) { try await self.putShadow($0) }
+    router.streaming(SlaveCloudMethods.getShadow) { try await self.getShadow($0) }
+    router.unary(SlaveCloudMethods.deleteShadows) { request, _ in
+      try await self.deleteShadows(request)
+    }
+    router.unary(SlaveCloudMethods.listShadows) { request, _ in try self.listShadows(request) }
+    router.unary(SlaveCloudMethods.slaveStatus) { _, _ in self.status() }
+  }
+
+  private func putShadow(_ call: ServerCall<PutShadowHeader, PutShadowReply>) async throws {
+    let header = try await call.receiveMessage()
+    try check(header.name)
+    let body = try await call.receiveBulk(count: header.bodyBytes, maximum: maximumShadowBytes)
+    var reply = PutShadowReply()
+    do {
+      if store.contains(key: header.name) {
+        // A name is random and used once: the same bytes are a repeated call, others are a mistake.
+        guard try await store.read(key: header.name) == body else {
+          throw RPCError(.alreadyExists, "another shadow has this name", reason: "NameTaken")
+        }
+        reply.existed = true
+      } else {
+        _ = try await store.append(key: header.name, payload: body)
+      }
+    } catch let error as SegmentStoreError {
+      throw error.rpcError(node)
+    }
+    try await call.send(reply)
+  }
+
+  private func getShadow(_ call: ServerCall<GetShadowRequest, GetShadowHeader>) async throws {
+    let name = try await call.receiveMessage().name
+    try check(name)
+    let found: [UInt8]?
+    do {
+      found = try await store.read(key: name)
+    } catch {
+      logger.error("a shadow cannot be read", metadata: ["reason": "\(error)"])
+      throw error.rpcError(node)
+    }
+    guard let body = found else {
+      throw RPCError(.notFound, "\(node) has no such shadow", reason: "NoSuchShadow")
+    }
+    var header = GetShadowHeader()
+    header.bodyBytes = UInt64(body.count)
+    try await call.send(header)
+    for start in stride(from: 0, to: body.count, by: Self.pieceBytes) {
+      try await call.send(bulk: Array(body[start..<min(start + Self.pieceBytes, body.count)]))
+    }
+  }
+
+  private func deleteShadows(_ request: DeleteShadowsRequest) async throws -> DeleteShadowsReply {
+    guard request.names.count <= 1000 else {
+      throw RPCError(.invalidArgument, "at most 1000 names at once")
+    }
+    for name in request.names { try check(name) }
+    // Together, so that they share one synchronization.
+    let deleted = try await withThrowingTaskGroup(of: Bool.self) { group in
+      for name in Set(request.names) {
+        group.addTask { [store, node] in
+          do {
+            return try await store.delete(key: name)
+          } catch {
+            throw error.rpcError(node)
+          }
+        }
+      }
+      return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    }
+    var reply = DeleteShadowsReply()
+    reply.deleted = UInt32(deleted)
+    return reply
+  }
+
+  private func listShadows(_ request: ListShadowsRequest) throws(RPCError) -> ListShadowsReply {
+    let limit = request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
+    let names = store.keys(after: request.after.isEmpty ? nil : request.after, limit: limit + 1)
+    var reply = ListShadowsReply()
+    reply.names = Array(names.prefix(limit))
+    reply.more = names.count > limit
+    return reply
+  }
+
+  private func status() -> SlaveStatusReply {
+    let statistics = store.statistics()
+    var reply = SlaveStatusReply()
+    reply.node = node
+    reply.shadows = UInt64(statistics.keys)
+    reply.storedBytes = statistics.liveSizeBytes
+    reply.diskBytes = statistics.totalSizeBytes
+    reply.freeBytes = (try? disk.freeSpaceBytes(directory)) ?? 0
+    if case .readOnly(let reason) = store.status {
+      reply.readOnly = true
+      reply.readOnlyReason = "\(reason)"
+    }
+    reply.damages = UInt64(report.damages.count) + statistics.damagedReads
+    return reply
+  }
+
+  private func check(_ name: [UInt8]) throws(RPCError) {
+    guard name.count == Self.nameBytes else {
+      throw RPCError(.invalidArgument, "a shadow's name has 16 bytes, not \(name.count)")
+    }
+  }
+}
+
+extension SegmentStoreError {
+  /// What the master sees: whether to try elsewhere, to come back, or to give this shadow up.
+  func rpcError(_ node: String) -> RPCError {
+    switch self {
+    case .damaged: RPCError(.dataLoss, "\(node): \(self)", reason: "DamagedRecord")
+    case .readOnly: RPCError(.failedPrecondition, "\(node): \(self)", reason: "ReadOnly")
+    case .overloaded: RPCError(.resourceExhausted, "\(node): \(self)", reason: "Overloaded")
+    case .payloadTooLarge, .invalidKeySize:
+      RPCError(.invalidArgument, "\(node): \(self)", reason: "InvalidShadow")
+    default: RPCError(.unavailable, "\(node): \(self)", reason: "StorageFailed")
+    }
+  }
+}
