@@ -1,6 +1,6 @@
 import RPC
 
-/// Repeats what failed because nobody answered, waiting longer each time, with jitter.
+/// Repeats what failed for want of an answer, waiting longer each time, with jitter.
 public struct Retry: Sendable {
   /// How often the work is tried at most; nil: until the call's deadline.
   public var maximumAttempts: Int?
@@ -15,7 +15,8 @@ public struct Retry: Sendable {
 
   public init(maximumAttempts: Int?) { self.maximumAttempts = maximumAttempts }
 
-  /// Runs `body`, which must be safe to repeat; only UNAVAILABLE is repeated.
+  /// Runs `body`, which must be safe to repeat. Repeated are UNAVAILABLE, ABORTED (another attempt
+  /// was in the way) and RESOURCE_EXHAUSTED with the reason "Overloaded" (a server that sheds load).
   ///
   /// Where the deadline leaves no time for another attempt, the error that stopped the last one is
   /// thrown: it tells more than DEADLINE_EXCEEDED would.
@@ -27,7 +28,7 @@ public struct Retry: Sendable {
     while true {
       do {
         return try await body()
-      } catch let error as RPCError where error.code == .unavailable {
+      } catch let error as RPCError where Self.mayRepeat(error) {
         if let maximumAttempts, attempt >= maximumAttempts { throw error }
         // Jitter, so that the calls that one restart broke do not all return together.
         let pause = Duration.milliseconds(delay * Double.random(in: 0.8...1.2))
@@ -36,6 +37,14 @@ public struct Retry: Sendable {
         delay = min(delay * Self.factor, maximumDelayMilliseconds)
         attempt += 1
       }
+    }
+  }
+
+  private static func mayRepeat(_ error: RPCError) -> Bool {
+    switch error.code {
+    case .unavailable, .aborted: true
+    case .resourceExhausted: error.reason == "Overloaded"
+    default: false
     }
   }
 }

@@ -6,6 +6,8 @@ public enum TagLimits {
   public static let maximumTags = 64
   /// Key and value together, in bytes of UTF-8.
   public static let maximumTagBytes = 1024
+  /// All keys and values together: the masters take 64 KiB of sealed tags.
+  public static let maximumTotalBytes = 60 << 10
 
   /// The last component of a path: where a file lies on its owner's disk is nobody's business.
   ///
@@ -22,12 +24,17 @@ public enum TagLimits {
     guard tags.count <= maximumTags else {
       throw .unusableTags("\(tags.count) tags were given, at most \(maximumTags) are taken")
     }
+    var total = 0
     for tag in tags {
       guard !tag.key.isEmpty else { throw .unusableTags("a tag has an empty key") }
       let size = tag.key.utf8.count + tag.value.utf8.count
       guard size <= maximumTagBytes else {
         throw .unusableTags("a tag of \(size) bytes was given, at most \(maximumTagBytes) are taken")
       }
+      total += size
+    }
+    guard total <= maximumTotalBytes else {
+      throw .unusableTags("the tags have \(total) bytes, at most \(maximumTotalBytes) are taken")
     }
   }
 
