@@ -23,7 +23,48 @@ let package = Package(
     .target(
       name: "COpenSSL", cSettings: [.unsafeFlags(["-O2"])],
       linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
-    .target(name: "Base", dependencies: ["COpenSSL"], swiftSettings: fast),
+    .target(name: "CSystem", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(
+      name: "CISAL", cSettings: [.unsafeFlags(["-O2"])], linkerSettings: [.linkedLibrary("isal")]),
+    .target(name: "CSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
+    .target(name: "Base", dependencies: ["COpenSSL", "CSystem"], swiftSettings: fast),
+    .target(
+      name: "COpenBLAS", cSettings: [.unsafeFlags(["-O3"])],
+      linkerSettings: [.linkedLibrary("openblas")]),
+    .target(name: "DeepHash", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: fast),
+    // Generic over the identifier: without this its users search through unspecialised code.
+    .target(
+      name: "HammingIndex", dependencies: ["CKernels"],
+      swiftSettings: fast + [.unsafeFlags(["-cross-module-optimization"])]),
+    .target(
+      name: "CImage", cSettings: [.unsafeFlags(["-O3"])],
+      linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg")]),
+    .target(
+      name: "CDicom", cxxSettings: [.unsafeFlags(["-O2"])],
+      linkerSettings: [
+        .linkedLibrary("dcmdata"), .linkedLibrary("oflog"), .linkedLibrary("ofstd"),
+        .linkedLibrary("z"),
+      ]),
+    .target(name: "Imaging", dependencies: ["CDicom", "CImage"], swiftSettings: fast),
+    .target(name: "ImageCipher", dependencies: ["Base", "CKernels"], swiftSettings: fast),
+    .target(
+      name: "Shadows", dependencies: ["Base", "CISAL", "CKernels", "COpenSSL"], swiftSettings: fast),
+    .target(name: "SegmentStore", dependencies: ["Base", "CSystem"], swiftSettings: fast),
+    .target(name: "Enrollment", dependencies: ["Base", "Messages"], swiftSettings: fast),
+    .target(
+      name: "MasterCloud",
+      dependencies: [
+        "Base", "CSQLite", "Enrollment", "HammingIndex", "Messages", "RPC", "SegmentStore",
+        "Shadows", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: fast),
+    .target(
+      name: "SlaveCloud",
+      dependencies: [
+        "Base", "Messages", "RPC", "SegmentStore", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: house),
     .target(
       name: "CWire", cSettings: [.unsafeFlags(["-O2"])],
       linkerSettings: [.linkedLibrary("protobuf-c")]),
@@ -46,6 +87,31 @@ let package = Package(
         .product(name: "SwiftASN1", package: "swift-asn1"),
       ],
       path: "Tests/Support", swiftSettings: house),
+    .testTarget(
+      name: "RPCTests",
+      dependencies: [
+        "Base", "CWire", "Messages", "RPC", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "MasterCloudTests",
+      dependencies: [
+        "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
+        "SlaveCloud", "TestSupport", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: house),
+    .testTarget(name: "ImagingTests", dependencies: ["Imaging"], swiftSettings: fast),
+    .testTarget(
+      name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
+      resources: [.copy("Resources")], swiftSettings: house),
+    .testTarget(
+      name: "DeepHashTests", dependencies: ["CKernels", "DeepHash"],
+      resources: [.copy("Resources")], swiftSettings: house),
+    .testTarget(name: "HammingIndexTests", dependencies: ["HammingIndex"], swiftSettings: fast),
+    .testTarget(
+      name: "ImageCipherTests", dependencies: ["Base", "CKernels", "ImageCipher"],
+      swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
 )

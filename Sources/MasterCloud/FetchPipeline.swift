@@ -172,14 +172,15 @@ struct FetchPipeline: Sendable {
   private func verify(
     _ body: [UInt8], _ placement: ShadowPlacement, _ image: StoredImage, _ id: ImageID
   ) async -> Arrival {
-    let verified = try? await offload { () -> Shadow? in
+    let verified: Shadow?? = try? await offload { () -> Shadow? in
       let header = try ShadowHeader(
         index: Int(placement.index), epoch: image.epoch, imageID: id,
         secretByteCount: Int(clamping: image.record.sealedBytes))
       let shadow = Shadow(header: header, body: body)
       return constantTimeEqual(shadow.digest(), placement.digest) ? shadow : nil
     }
-    guard case .some(.some(let shadow)) = verified else { return .corrupt(placement) }
+    // No header, or another digest: both mean that these are not the bytes that were stored.
+    guard let shadow = verified.flatMap({ $0 }) else { return .corrupt(placement) }
     return .shadow(shadow)
   }
 }

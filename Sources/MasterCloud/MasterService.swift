@@ -263,7 +263,8 @@ public final class MasterService: Sendable {
     _ request: ListImagesRequest, _ context: CallContext
   ) async throws -> ListImagesReply {
     try await log.readBarrier()
-    let limit = request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
+    let limit =
+      request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
     // An owner sees its own images only.
     let owner = context.identity.role == .imageOwner ? context.identity.node : nil
     let records = try await state.records(after: request.after, limit: limit + 1, owner: owner)

@@ -98,7 +98,9 @@ actor SingleVoterLog: ReplicatedLog {
       waiting.removeFirst(batch.count)
       do {
         let outcomes = try await commit(batch.map(\.command))
-        for (item, outcome) in zip(batch, outcomes) { item.answer.resume(returning: .success(outcome)) }
+        for (item, outcome) in zip(batch, outcomes) {
+          item.answer.resume(returning: .success(outcome))
+        }
         await checkpointIfDue(batch.count)
       } catch {
         let fault = RPCError(.unavailable, "the log failed: \(error)", reason: "LogFailed")

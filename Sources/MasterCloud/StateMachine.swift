@@ -48,7 +48,8 @@ struct StateMachine {
         try setMeta("format_version", Self.formatVersion)
       } else if found != Self.formatVersion {
         throw DatabaseError(
-          code: 0, description: "state of format version \(found), this program knows "
+          code: 0,
+          description: "state of format version \(found), this program knows "
             + "\(Self.formatVersion)")
       }
     }

@@ -11,6 +11,17 @@ public struct CallContext: Sendable {
   public let traceID: [UInt8]
   public let metadata: [MetadataEntry]
 
+  public init(
+    method: String, caller: Identity?, deadlineNanoseconds: UInt64, traceID: [UInt8] = [],
+    metadata: [MetadataEntry] = []
+  ) {
+    self.method = method
+    self.caller = caller
+    self.deadlineNanoseconds = deadlineNanoseconds
+    self.traceID = traceID
+    self.metadata = metadata
+  }
+
   /// Time left, for calls made on behalf of this one; zero where it is over.
   public var remaining: Duration {
     let now = SystemClock().monotonicNanoseconds()

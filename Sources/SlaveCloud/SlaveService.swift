@@ -104,7 +104,7 @@ public final class SlaveService: Sendable {
     let deleted = try await withThrowingTaskGroup(of: Bool.self) { group in
       for name in Set(request.names) {
         group.addTask { [store, node] in
-          do {
+          do throws(SegmentStoreError) {
             return try await store.delete(key: name)
           } catch {
             throw error.rpcError(node)
@@ -119,7 +119,8 @@ public final class SlaveService: Sendable {
   }
 
   private func listShadows(_ request: ListShadowsRequest) throws(RPCError) -> ListShadowsReply {
-    let limit = request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
+    let limit =
+      request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
     let names = store.keys(after: request.after.isEmpty ? nil : request.after, limit: limit + 1)
     var reply = ListShadowsReply()
     reply.names = Array(names.prefix(limit))

@@ -1,0 +1,59 @@
+#include "gaussian_error_linear_unit.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "function_clones.h"
+
+// exp(x) for -87 <= x <= 0 without a call or a branch, so that the loop around it becomes vectors.
+static inline __attribute__((always_inline)) float exponential(float x) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  float shifted = x * 1.44269504f + magic;
+  int32_t bits;
+  memcpy(&bits, &shifted, sizeof bits);
+  const float n = shifted - magic;
+  // ln 2 in two parts, the first exact in few bits, so that the reduction loses nothing.
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const int32_t exponent = (bits - 0x4B400000 + 127) << 23;
+  float power;
+  memcpy(&power, &exponent, sizeof power);
+  return p * power;
+}
+
+// Upper tail of the normal distribution at a >= 0: exp(-a^2/2) times a polynomial in 1 / (1 + 0.26 a),
+// fitted for the least relative error over 0 <= a <= 13.4 (5.5e-9 before rounding to float32).
+static inline __attribute__((always_inline)) float upper_tail(float a) {
+  const float t = 1.0f / (1.0f + 0.26f * a);
+  float p = 0.0339146554f;
+  p = p * t - 0.170454234f;
+  p = p * t + 0.290825129f;
+  p = p * t - 0.200593203f;
+  p = p * t + 0.199927717f;
+  p = p * t + 0.0313149244f;
+  p = p * t + 0.109442234f;
+  p = p * t + 0.101724438f;
+  p = p * t + 0.103905447f;
+  p = p * t - 7.10160521e-06f;
+  const float square = 0.5f * a * a;
+  return p * exponential(square < 87.0f ? -square : -87.0f);
+}
+
+SFMEDIR_VECTOR_CLONES
+void sfmedir_gelu(const float *in, float *out, size_t count) {
+  // In place is allowed, and safe because each element depends on itself alone; without this word the
+  // compiler finds that in and out overlap and takes a scalar loop.
+#pragma clang loop vectorize(assume_safety)
+  for (size_t i = 0; i < count; i++) {
+    const float x = in[i];
+    const float a = x < 0 ? -x : x;
+    const float tail = upper_tail(a);
+    out[i] = x * (x < 0 ? tail : 1.0f - tail);
+  }
+}

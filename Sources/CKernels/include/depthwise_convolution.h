@@ -1,0 +1,17 @@
+// Depthwise 7 x 7 convolution over NHWC images whose borders were padded beforehand.
+#pragma once
+
+#include <stddef.h>
+
+// Copies `count` images [height][width][channels] into [height + 6][width + 6][channels], with a border of
+// three zero pixels on every side. `padded` needs count * (height + 6) * (width + 6) * channels floats.
+void sfmedir_pad_for_depthwise_7x7(const float *images, float *padded, size_t count, size_t height,
+                                   size_t width, size_t channels);
+
+// Convolves every channel with its own 7 x 7 kernel and adds its bias.
+//
+// padded: [count][height + 6][width + 6][channels]; taps: [7][7][channels]; bias: [channels];
+// out: [count][height][width][channels], overlapping none of the others.
+void sfmedir_depthwise_7x7(const float *padded, const float *taps, const float *bias,
+                           float *restrict out, size_t count, size_t height, size_t width,
+                           size_t channels);

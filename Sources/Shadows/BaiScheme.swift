@@ -1,0 +1,176 @@
+import Base
+import CKernels
+
+/// Bai's projection scheme over the field of 65537 elements, 16 x 16 blocks of 16-bit words.
+///
+/// Every block S gets a fresh random matrix A; P = A (A^T A)^-1 A^T, the remainder is S - P, and
+/// shadow i holds the vector A (1, i, i^2, ...)^T. Any r vectors span the columns of A and give P.
+/// The remainder of all blocks is masked with a key that follows from P, then erasure-coded, so
+/// that each shadow carries 1/r of it and fewer than r shadows show nothing of it.
+///
+/// Memory: besides the secret and its shadows (|secret| (s/16 + s/r) bytes), about 0.5 MiB for
+/// each core used. The form is in `docs/formats/shadow-bai1.md`.
+public struct BaiScheme: ShadowScheme {
+  /// 1 GiB: the largest secret, checked before anything is allocated.
+  public static let maximumSecretBytes = 1 << 30
+  /// Half the order of a block, as Bai's condition m > 2 (r - 1) - 1 and the leakage ask for.
+  public static let maximumThreshold = Int(FIELD65537_MAXIMUM_RANK)
+
+  /// Cores that one call may use.
+  public let coreCount: Int
+
+  public init(coreCount: Int = 1) {
+    precondition(coreCount >= 1, "\(coreCount) cores")
+    self.coreCount = coreCount
+  }
+
+  public var name: String { "bai" }
+  public var format: ShadowFormat { .bai1 }
+
+  /// 2 <= r < s <= 255 and r <= 8.
+  public func supports(threshold: Int, shadowCount: Int) -> Bool {
+    (2...Self.maximumThreshold).contains(threshold) && threshold < shadowCount && shadowCount <= 255
+  }
+
+  public func bodyByteCount(
+    secretByteCount: Int, threshold: Int
+  ) throws(ShadowError) -> Int {
+    try layout(secretByteCount: secretByteCount, threshold: threshold).bodyByteCount
+  }
+
+  public func split(
+    secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
+    entropy: some Entropy
+  ) throws(ShadowError) -> [Shadow] {
+    try split(
+      secret: secret, threshold: threshold, shadowCount: shadowCount, imageID: imageID,
+      epoch: epoch
+    ) { CounterModeBytes(entropy: entropy) }
+  }
+
+  /// The same with the matrices' bytes from elsewhere: one source for each core.
+  package func split<Source: MatrixByteSource>(
+    secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
+    makeSource: () -> Source
+  ) throws(ShadowError) -> [Shadow] {
+    guard supports(threshold: threshold, shadowCount: shadowCount) else {
+      throw .impossibleThreshold(threshold: threshold, shadowCount: shadowCount)
+    }
+    let layout = try layout(secretByteCount: secret.count, threshold: threshold)
+    var headers: [ShadowHeader] = []
+    for index in 1...shadowCount {
+      headers.append(
+        try ShadowHeader(
+          format: format, index: index, epoch: epoch, imageID: imageID,
+          secretByteCount: secret.count))
+    }
+    let bodies = makeBodies(count: shadowCount, byteCount: layout.bodyByteCount) { bodies in
+      secret.withUnsafeBytes { secret in
+        BaiSplit(layout: layout, secret: secret, bodies: bodies, imageID: imageID)
+          .run(coreCount: coreCount, makeSource: makeSource)
+      }
+    }
+    return zip(headers, bodies).map { Shadow(header: $0, body: $1) }
+  }
+
+  public func join(
+    shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> [UInt8] {
+    let (chosen, layout) = try select(shadows, threshold, expectedDigests)
+    var contradictory = false
+    let secret = [UInt8](unsafeUninitializedCapacity: layout.secretByteCount) { buffer, count in
+      preferLargePages(UnsafeMutableRawBufferPointer(buffer))
+      withBodies(chosen) { bodies in
+        let join = BaiJoin(
+          layout: layout, shards: chosen.map { $0.index - 1 }, bodies: bodies,
+          imageID: chosen[0].header.imageID, secret: UnsafeMutableRawBufferPointer(buffer))
+        contradictory = !join.run(coreCount: coreCount)
+      }
+      // Nothing of a contradictory set is handed out, so nothing of it counts as written.
+      count = contradictory ? 0 : layout.secretByteCount
+    }
+    if contradictory { throw .contradictoryShadows }
+    return secret
+  }
+
+  public func repair(
+    lost: Int, shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> Shadow {
+    guard (1...255).contains(lost) else { throw .indexOutOfRange(lost) }
+    let others = shadows.filter { $0.index != lost }
+    let (chosen, layout) = try select(others, threshold, expectedDigests)
+    let model = chosen[0].header
+    let header = try ShadowHeader(
+      format: format, index: lost, epoch: model.epoch, imageID: model.imageID,
+      secretByteCount: model.secretByteCount)
+    var contradictory = false
+    let body = [UInt8](unsafeUninitializedCapacity: layout.bodyByteCount) { buffer, count in
+      preferLargePages(UnsafeMutableRawBufferPointer(buffer))
+      withBodies(chosen) { bodies in
+        contradictory = !repairBody(
+          lost: lost, indices: chosen.map(\.index), bodies: bodies, layout: layout, into: buffer)
+      }
+      count = layout.bodyByteCount
+    }
+    if contradictory { throw .contradictoryShadows }
+    let repaired = Shadow(header: header, body: body)
+    guard let expected = expectedDigests[lost] else { throw .missingDigest(index: lost) }
+    guard repaired.digest() == expected else { throw .contradictoryShadows }
+    return repaired
+  }
+
+  private func layout(secretByteCount: Int, threshold: Int) throws(ShadowError) -> BaiLayout {
+    precondition(secretByteCount >= 0, "a secret of \(secretByteCount) bytes")
+    guard (2...Self.maximumThreshold).contains(threshold) else {
+      throw .impossibleThreshold(threshold: threshold, shadowCount: threshold + 1)
+    }
+    return try BaiLayout(secretByteCount: secretByteCount, threshold: threshold)
+  }
+
+  private func select(
+    _ shadows: [Shadow], _ threshold: Int, _ expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ([Shadow], BaiLayout) {
+    guard (2...Self.maximumThreshold).contains(threshold) else {
+      throw .impossibleThreshold(threshold: threshold, shadowCount: shadows.count)
+    }
+    let chosen = try selectShadows(
+      shadows, need: threshold, format: format, expectedDigests: expectedDigests)
+    let layout = try layout(
+      secretByteCount: chosen[0].header.secretByteCount, threshold: threshold)
+    for shadow in chosen where shadow.body.count != layout.bodyByteCount {
+      throw .malformedShadow(
+        .wrongBodyLength(byteCount: shadow.body.count, expected: layout.bodyByteCount))
+    }
+    return (chosen, layout)
+  }
+}
+
+/// `count` arrays of `byteCount` bytes, every one of which `fill` must write.
+///
+/// Each array is made inside the initialiser of the one before: no byte is written twice.
+private func makeBodies(
+  count: Int, byteCount: Int, fill: ([UnsafeMutablePointer<UInt8>]) -> Void
+) -> [[UInt8]] {
+  var bodies: [[UInt8]] = []
+  func next(_ pointers: [UnsafeMutablePointer<UInt8>]) {
+    if pointers.count == count { return fill(pointers) }
+    bodies.append(
+      [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initialized in
+        preferLargePages(UnsafeMutableRawBufferPointer(buffer))
+        next(pointers + [buffer.baseAddress!])
+        initialized = byteCount
+      })
+  }
+  next([])
+  // The innermost, which is the last, was appended first.
+  return bodies.reversed()
+}
+
+/// Lends the bodies of all shadows at once.
+private func withBodies(_ shadows: [Shadow], _ body: ([UnsafePointer<UInt8>]) -> Void) {
+  func next(_ pointers: [UnsafePointer<UInt8>]) {
+    if pointers.count == shadows.count { return body(pointers) }
+    shadows[pointers.count].body.withUnsafeBufferPointer { next(pointers + [$0.baseAddress!]) }
+  }
+  next([])
+}

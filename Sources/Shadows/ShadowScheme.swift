@@ -1,0 +1,61 @@
+import Base
+
+/// A way to turn a secret into s shadows, any r of which give it back.
+public protocol ShadowScheme: Sendable {
+  /// As it stands in the configuration.
+  var name: String { get }
+  var format: ShadowFormat { get }
+
+  /// Thresholds r that the scheme can use with s shadows.
+  func supports(threshold: Int, shadowCount: Int) -> Bool
+
+  /// Length of a shadow's body, the same for every index.
+  func bodyByteCount(secretByteCount: Int, threshold: Int) throws(ShadowError) -> Int
+
+  /// The shadows 1 to s in order.
+  ///
+  /// Throws `impossibleThreshold` and `secretTooLarge`.
+  func split(
+    secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
+    entropy: some Entropy
+  ) throws(ShadowError) -> [Shadow]
+
+  /// The secret, from the first r different indices among `shadows`.
+  ///
+  /// The digest of each shadow is checked before anything else is done with its bytes. Throws
+  /// `notEnoughShadows`, `missingDigest`, `corruptShadow`, `inconsistentShadows`,
+  /// `malformedShadow`, `impossibleThreshold` and, where the digests themselves were recorded of
+  /// invented shadows, `contradictoryShadows`.
+  func join(
+    shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> [UInt8]
+
+  /// Shadow number `lost`, byte for byte as it was, from r others and without the secret.
+  ///
+  /// A shadow with the lost index among `shadows` is left aside. `expectedDigests` must hold the
+  /// lost shadow's digest too: the result is checked against it. Throws as `join` does, and
+  /// `indexOutOfRange`.
+  func repair(
+    lost: Int, shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> Shadow
+}
+
+/// The first `need` shadows of different indices, each verified and of one image and epoch.
+func selectShadows(
+  _ shadows: [Shadow], need: Int, format: ShadowFormat, expectedDigests: [Int: [UInt8]]
+) throws(ShadowError) -> [Shadow] {
+  var chosen: [Shadow] = []
+  var seen: Set<Int> = []
+  for shadow in shadows where seen.insert(shadow.index).inserted && chosen.count < need {
+    chosen.append(shadow)
+  }
+  guard chosen.count == need else { throw .notEnoughShadows(have: chosen.count, need: need) }
+  for shadow in chosen { try shadow.verify(against: expectedDigests) }
+  for shadow in chosen {
+    guard shadow.header.format == format else { throw .malformedShadow(.unknownFormat) }
+    guard shadow.header.belongsWith(chosen[0].header) else {
+      throw .inconsistentShadows(index: shadow.index)
+    }
+  }
+  return chosen
+}

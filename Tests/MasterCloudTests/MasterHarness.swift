@@ -1,0 +1,235 @@
+import Base
+import Enrollment
+import Logging
+import Messages
+import RPC
+import SegmentStore
+import Shadows
+import SlaveCloud
+import TestSupport
+import Testing
+
+@testable import MasterCloud
+
+/// A slave as a process would run it, but in this one.
+final class TestSlave: Sendable {
+  let node: String
+  let directory: TemporaryDirectory
+  let service: SlaveService
+  let server: Server
+
+  init(
+    _ node: String, _ authority: TestAuthority, _ group: EventLoopGroup, _ logger: Logger
+  ) throws {
+    self.node = node
+    directory = try TemporaryDirectory(node)
+    service = try SlaveService(
+      node: node, directory: directory.path("segments"), configuration: .init(), logger: logger)
+    var router = Router()
+    service.register(on: &router)
+    server = Server(
+      configuration: ServerConfiguration(
+        address: Address(host: "127.0.0.1", port: 0), cluster: authority.cluster),
+      tls: try .server(authority.credentials(.slave, node)), router: router, group: group,
+      logger: logger)
+    try server.start()
+  }
+
+  var address: SlaveAddress {
+    SlaveAddress(node: node, address: Address(host: "127.0.0.1", port: server.port))
+  }
+
+  /// As a crash would: connections break, nothing is answered any more.
+  func kill() async {
+    await server.shutdown(graceMilliseconds: 0)
+    await service.stop()
+  }
+}
+
+/// Accepts shadows, answers status, and never gives a shadow back.
+final class SlowSlave: Sendable {
+  let server: Server
+  let asked = Locked(0)
+  let address: SlaveAddress
+
+  init(
+    _ node: String, _ authority: TestAuthority, _ group: EventLoopGroup, _ logger: Logger
+  ) throws {
+    var router = Router()
+    router.unary(SlaveCloudMethods.slaveStatus) { _, _ in SlaveStatusReply() }
+    router.unary(SlaveCloudMethods.deleteShadows) { _, _ in DeleteShadowsReply() }
+    router.streaming(SlaveCloudMethods.putShadow) { call in
+      let header = try await call.receiveMessage()
+      _ = try await call.receiveBulk(count: header.bodyBytes, maximum: 1 << 30)
+      try await call.send(PutShadowReply())
+    }
+    router.streaming(SlaveCloudMethods.getShadow) { [asked] _ in
+      asked.withLock { $0 += 1 }
+      try await Task.sleep(for: .seconds(3600))
+    }
+    server = Server(
+      configuration: ServerConfiguration(
+        address: Address(host: "127.0.0.1", port: 0), cluster: authority.cluster),
+      tls: try .server(authority.credentials(.slave, node)), router: router, group: group,
+      logger: logger)
+    try server.start()
+    address = SlaveAddress(node: node, address: Address(host: "127.0.0.1", port: server.port))
+  }
+}
+
+/// A master with slaves, and an owner and a user who call it.
+final class MasterHarness: Sendable {
+  let authority: TestAuthority
+  let group = EventLoopGroup(count: 2)
+  let logger: Logger
+  let directory: TemporaryDirectory
+  let slaves: [TestSlave]
+  let keys: KeyRing
+  let configuration: MasterConfiguration
+  let master: MasterService
+  let server: Server
+
+  init(
+    slaves count: Int = 5, extra: [SlowSlave] = [], sharing: Sharing? = nil,
+    authority: TestAuthority? = nil, directory: TemporaryDirectory? = nil,
+    reusing slaves: [TestSlave]? = nil, keys: KeyRing? = nil
+  ) async throws {
+    var logger = Logger(label: "master-tests")
+    logger.logLevel = .critical
+    self.logger = logger
+    let authority = try authority ?? TestAuthority()
+    self.authority = authority
+    self.directory = try directory ?? TemporaryDirectory("master")
+    let group = group
+    self.slaves =
+      try slaves
+      ?? (0..<count).map { try TestSlave("scs-\($0 + 1)", authority, group, logger) }
+    var configuration = MasterConfiguration(
+      slaves: self.slaves.map(\.address) + extra.map(\.address))
+    configuration.allowAllSlaves = true
+    configuration.fixedSharing = sharing
+    configuration.maximumImageBytes = 4 << 20
+    self.configuration = configuration
+    self.keys =
+      keys
+      ?? KeyRing(keys: [
+        (kind: .threshold, version: 1, key: SecretBytes([UInt8](repeating: 7, count: 32)))
+      ])
+    master = try await MasterService(
+      node: "mcs-1", cluster: authority.cluster, directory: self.directory.path,
+      configuration: configuration, keys: self.keys,
+      tls: try .client(authority.credentials(.master, "mcs-1")), group: group, logger: logger)
+    var router = Router()
+    master.register(on: &router)
+    server = Server(
+      configuration: ServerConfiguration(
+        address: Address(host: "127.0.0.1", port: 0), cluster: authority.cluster),
+      tls: try .server(authority.credentials(.master, "mcs-1")), router: router, group: group,
+      logger: logger)
+    try server.start()
+    await master.start()
+  }
+
+  func channel(_ role: Role, _ node: String) throws -> Channel {
+    Channel(
+      address: Address(host: "127.0.0.1", port: server.port),
+      tls: try .client(authority.credentials(role, node)),
+      expecting: PeerExpectation(cluster: authority.cluster, role: .master), group: group,
+      logger: logger)
+  }
+
+  func stop() async {
+    await server.shutdown(graceMilliseconds: 0)
+    await master.stop()
+  }
+
+  func stopAll() async {
+    await stop()
+    for slave in slaves { await slave.kill() }
+  }
+
+  func status() async throws -> ClusterStatusReply {
+    try await channel(.imageUser, "mu-1").unary(
+      MasterCloudMethods.clusterStatus, Empty(), CallOptions(timeout: .seconds(30)))
+  }
+
+  /// Shadows on all slaves together, as they say themselves.
+  func shadowsOnSlaves() async throws -> UInt64 {
+    var sum: UInt64 = 0
+    for slave in slaves {
+      let channel = Channel(
+        address: slave.address.address,
+        tls: try .client(authority.credentials(.master, "mcs-1")),
+        expecting: PeerExpectation(cluster: authority.cluster, role: .slave), group: group,
+        logger: logger)
+      sum += try await channel.unary(
+        SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(30))
+      ).shadows
+    }
+    return sum
+  }
+}
+
+/// What an owner sends; the bytes stand for an encrypted image.
+struct TestImage: Sendable {
+  var record = ImageRecord()
+  var sealed: [UInt8]
+
+  init(seed: UInt64, bytes: Int, code: UInt64 = 0) {
+    let entropy = SeededEntropy(seed: seed)
+    sealed = entropy.bytes(bytes)
+    record.imageID = entropy.bytes(16)
+    var masked = MaskedCode()
+    masked.modelVersion = "model-a"
+    masked.indexKeyVersion = 1
+    masked.bits = 16
+    masked.code = code
+    record.codes = [masked]
+    record.wrappedDataKey = entropy.bytes(65)
+    record.imageKeyVersion = 1
+    record.sealedTags = entropy.bytes(40)
+    record.sealedBytes = UInt64(bytes)
+    record.sealedDigest = sha256(sealed)
+  }
+
+  func put(
+    on channel: Channel, timeout: Duration = .seconds(60)
+  ) async throws(RPCError) -> PutImageReply {
+    let call = try await channel.open(MasterCloudMethods.putImage, CallOptions(timeout: timeout))
+    var header = PutImageHeader()
+    header.record = record
+    try await call.send(header)
+    try await call.send(bulk: sealed)
+    try await call.finishSending()
+    return try await call.receiveOnly()
+  }
+}
+
+func fetch(
+  _ id: [UInt8], on channel: Channel, timeout: Duration = .seconds(60)
+) async throws(RPCError) -> (record: ImageRecord, bytes: [UInt8]) {
+  let call = try await channel.open(MasterCloudMethods.fetchImage, CallOptions(timeout: timeout))
+  var request = FetchImageRequest()
+  request.imageID = id
+  try await call.sendLast(request)
+  guard let header = try await call.receiveMessage(), let record = header.record else {
+    throw RPCError(.internalError, "no header")
+  }
+  let bytes = try await call.receiveBulk(count: record.sealedBytes, maximum: 1 << 26)
+  guard try await call.receive() == nil else { throw RPCError(.internalError, "more came") }
+  return (record, bytes)
+}
+
+func rpcError<Value>(_ body: () async throws(RPCError) -> Value) async -> RPCError? {
+  do {
+    _ = try await body()
+    return nil
+  } catch {
+    return error
+  }
+}
+
+/// Waits for what must come; the test's time limit ends a wait that never does.
+func eventually(_ condition: () async throws -> Bool) async throws {
+  while try await !condition() { await Task.yield() }
+}

@@ -1,0 +1,193 @@
+import Base
+import Logging
+import Messages
+import TestSupport
+import Testing
+
+@testable import RPC
+
+/// A real server on a free port of this machine, and clients for it.
+final class Harness: Sendable {
+  let authority: TestAuthority
+  let group: EventLoopGroup
+  let server: Server
+  let logger: Logger
+
+  /// Methods of the slave's service serve as examples of three shapes, the user's query of the fourth.
+  static let permissions = PermissionTable(
+    [
+      SlaveCloudMethods.slaveStatus.name: [.master],
+      SlaveCloudMethods.listShadows.name: [.master],
+      SlaveCloudMethods.putShadow.name: [.master],
+      SlaveCloudMethods.getShadow.name: [.master],
+      ImageUserMethods.queryImages.name: [.master],
+    ],
+    open: [KeyControlMethods.join.name])
+
+  init(
+    authority: TestAuthority? = nil, limits: ConnectionLimits = ConnectionLimits(),
+    port: UInt16 = 0, admitsStrangers: Bool = false, credentials: Credentials? = nil,
+    routes: (inout Router) -> Void
+  ) throws {
+    let authority = try authority ?? TestAuthority()
+    self.authority = authority
+    group = EventLoopGroup(count: 2)
+    var logger = Logger(label: "rpc-tests")
+    logger.logLevel = .critical
+    self.logger = logger
+    var configuration = ServerConfiguration(
+      address: Address(host: "127.0.0.1", port: port), cluster: "test")
+    configuration.limits = limits
+    configuration.permissions = Self.permissions
+    var router = Router()
+    routes(&router)
+    server = Server(
+      configuration: configuration,
+      tls: try .server(
+        credentials ?? authority.credentials(.slave, "scs-1"), admitsStrangers: admitsStrangers),
+      router: router, group: group, logger: logger)
+    try server.start()
+  }
+
+  func channel(
+    role: Role = .master, credentials: Credentials? = nil, expecting: Role = .slave,
+    node: String? = nil, limits: ConnectionLimits = ConnectionLimits()
+  ) throws -> Channel {
+    channel(
+      tls: try .client(credentials ?? authority.credentials(role, "node-1")), expecting: expecting,
+      node: node, limits: limits)
+  }
+
+  func channel(
+    tls: TLSContext, expecting: Role = .slave, node: String? = nil,
+    limits: ConnectionLimits = ConnectionLimits()
+  ) -> Channel {
+    Channel(
+      address: Address(host: "127.0.0.1", port: server.port), tls: tls,
+      expecting: PeerExpectation(cluster: "test", role: expecting, node: node), group: group,
+      logger: logger, limits: limits)
+  }
+
+  func stop() async { await server.shutdown(graceMilliseconds: 0) }
+}
+
+/// Waits for something that must come; the test's own time limit ends a wait that never does.
+func eventually(_ condition: @Sendable () -> Bool) async {
+  while !condition() { await Task.yield() }
+}
+
+/// Opened once; whoever waits goes on.
+actor Gate {
+  private var isOpen = false
+  private var waiters: [CheckedContinuation<Void, Never>] = []
+
+  func open() {
+    isOpen = true
+    for waiter in waiters { waiter.resume() }
+    waiters = []
+  }
+
+  func wait() async {
+    if isOpen { return }
+    await withCheckedContinuation { waiters.append($0) }
+  }
+}
+
+/// The error of a call that must fail.
+func failure<Value>(_ body: () async throws(RPCError) -> Value) async -> RPCError? {
+  do {
+    _ = try await body()
+    return nil
+  } catch {
+    return error
+  }
+}
+
+/// Talks TLS but not the protocol: sends whatever bytes a test makes up.
+final class RawPeer: @unchecked Sendable {
+  private let loop: EventLoop
+  private let transport: SocketTransport
+  private let received = Locked<[UInt8]>([])
+  private let ready = Locked(false)
+  private let closed = Locked<RPCError?>(nil)
+
+  init(_ harness: Harness, tls: TLSContext) throws {
+    loop = harness.group.nextLoop()
+    let addresses = try Address(host: "127.0.0.1", port: harness.server.port).resolve(
+      passive: false)
+    var address = addresses[0]
+    let descriptor = connectSocket(&address)
+    precondition(descriptor >= 0, "connect: \(descriptor)")
+    guard let stream = TLSStream(context: tls, descriptor: descriptor) else {
+      preconditionFailure("no TLS stream")
+    }
+    transport = SocketTransport(loop: loop, descriptor: descriptor, tls: stream, connecting: true)
+    loop.execute { [self] in
+      transport.onEvent = { [self] event in
+        switch event {
+        case .ready: ready.withLock { $0 = true }
+        case .received(let bytes): received.withLock { $0.append(contentsOf: bytes) }
+        case .drained: break
+        case .closed(let error): closed.withLock { $0 = error }
+        }
+      }
+      transport.start()
+    }
+  }
+
+  /// Waits for the handshake, then sends.
+  func send(_ bytes: [UInt8]) async {
+    await eventually { [self] in
+      ready.withLock { $0 } || closed.withLock { $0 != nil }
+    }
+    loop.execute { [self] in transport.write(bytes) }
+  }
+
+  func waitUntilClosed() async -> RPCError? {
+    await eventually { [self] in closed.withLock { $0 != nil } }
+    return closed.withLock { $0 }
+  }
+
+  /// Frames seen so far.
+  func frames() -> [Frame] {
+    var decoder = FrameDecoder(maximumPayloadBytes: 1 << 24)
+    var frames: [Frame] = []
+    received.withLock { $0 }.withUnsafeBytes { bytes in
+      try? decoder.push(bytes) { (frame) throws(ProtocolViolation) in frames.append(frame) }
+    }
+    return frames
+  }
+
+  func close() { loop.execute { [self] in transport.close() } }
+}
+
+/// Bytes of one frame, right or wrong.
+func frame(
+  _ type: UInt8, stream: UInt32 = 0, flags: UInt8 = 0, _ payload: [UInt8] = [],
+  length: UInt32? = nil, reserved: UInt16 = 0
+) -> [UInt8] {
+  var bytes: [UInt8] = []
+  bytes.append(bigEndian: length ?? UInt32(payload.count))
+  bytes += [type, flags]
+  bytes.append(bigEndian: reserved)
+  bytes.append(bigEndian: stream)
+  return bytes + payload
+}
+
+func helloFrame(version: UInt32 = 1) -> [UInt8] {
+  var hello = Hello()
+  hello.protocolVersion = version
+  hello.maximumFrameBytes = 1 << 20
+  hello.streamWindowBytes = 1 << 20
+  hello.connectionWindowBytes = 1 << 22
+  hello.maximumStreams = 16
+  return frame(FrameType.hello.rawValue, hello.encoded())
+}
+
+func headerFrame(_ method: String, stream: UInt32, ends: Bool = false) -> [UInt8] {
+  var header = RequestHeader()
+  header.method = method
+  header.timeoutMicroseconds = 60_000_000
+  return frame(
+    FrameType.header.rawValue, stream: stream, flags: ends ? 1 : 0, header.encoded())
+}
