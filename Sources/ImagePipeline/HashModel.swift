@@ -3,6 +3,7 @@ import DeepHash
 import Glibc
 import ImageCipher
 import Imaging
+import RPC
 
 /// Why a file cannot serve as the model that makes hash codes.
 public enum HashModelError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -21,6 +22,10 @@ public enum HashModelError: Error, Equatable, Sendable, CustomStringConvertible 
     case .unsuitable(let path, let reason): "the model \(path) cannot be used: \(reason)"
     }
   }
+}
+
+extension HashModelError: RPCErrorConvertible {
+  public var rpcError: RPCError { RPCError(.failedPrecondition, description, reason: "NoModel") }
 }
 
 /// The network that turns a picture into its hash code, and the name of its version.
