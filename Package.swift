@@ -180,7 +180,9 @@ let package = Package(
       swiftSettings: house),
     .testTarget(
       name: "CommandLineToolTests",
-      dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
+      dependencies: [
+        "Base", "CommandLineTool", "DaemonSupport", "Messages", "RPC", argumentParser,
+      ],
       swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17

@@ -1,3 +1,3 @@
 import CommandLineTool
 
-await SFMedIR.main()
+await SFMedIR.start()

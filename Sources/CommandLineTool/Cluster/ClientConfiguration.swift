@@ -34,7 +34,8 @@ public struct ClientConfiguration: Sendable {
       exists: Files.exists)
     guard let found else {
       throw CommandFailure(
-        .configuration, "there is no configuration: neither --config nor SFMEDIR_CONFIG is given, "
+        .configuration,
+        "there is no configuration: neither --config nor SFMEDIR_CONFIG is given, "
           + "and neither ./sfmedir-dev/cli.toml nor ~/.config/sfmedir/cli.toml exists",
         advice: "'sfmedir dev up' starts a cluster here and writes one")
     }

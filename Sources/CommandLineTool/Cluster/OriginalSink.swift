@@ -18,7 +18,7 @@ final class OriginalSink {
   private let imageID: [UInt8]
   private let keepsBytes: Bool
   private let file: AtomicFile?
-  private var hasher: SHA256Hasher? = SHA256Hasher()
+  private let running = RunningDigest()
   private(set) var bytes: [UInt8] = []
 
   init(
@@ -36,7 +36,7 @@ final class OriginalSink {
   }
 
   func take(_ piece: [UInt8]) throws(FileError) {
-    hasher?.update(piece)
+    running.update(piece)
     try file?.write(piece)
     if destination == .standardOutput {
       try writeAll(piece, to: STDOUT_FILENO, path: "standard output")
@@ -47,18 +47,24 @@ final class OriginalSink {
   /// Checks the digest and gives the file its name; a file of that name with the very same bytes
   /// is left as it is.
   func finish() throws {
-    guard let hasher = hasher.take() else { preconditionFailure("finished twice") }
-    let digest = hasher.finalize()
+    let digest = running.finish()
     try checkDigest(digest, of: tags, imageID: imageID)
-    guard case .file(let path, let replacing) = destination else { return }
+    if case .file(let path, let replacing) = destination, let file {
+      try Self.name(file, path, digest: digest, replacing: replacing)
+    }
+  }
+
+  private static func name(
+    _ file: AtomicFile, _ path: String, digest: [UInt8], replacing: Bool
+  ) throws {
     do {
-      try file?.commit(replacing: replacing)
-    } catch where error.number == EEXIST {
-      guard let there = try? Files.digest(of: path).digest, there == digest else {
-        throw CommandFailure(
-          .inputOutput, "\(path) exists with other content and was not overwritten",
-          advice: "move it away, or write elsewhere", code: "FILE_EXISTS")
-      }
+      try file.commit(replacing: replacing)
+    } catch {
+      guard error.number == EEXIST else { throw error }
+      if let there = try? Files.digest(of: path).digest, there == digest { return }
+      throw CommandFailure(
+        .inputOutput, "\(path) exists with other content and was not overwritten",
+        advice: "move it away, or write elsewhere", code: "FILE_EXISTS")
     }
   }
 }

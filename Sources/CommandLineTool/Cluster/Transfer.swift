@@ -75,8 +75,10 @@ func checkDigest(
   guard !tags.fileDigest.isEmpty else { return }
   guard digest == tags.fileDigest else {
     throw CommandFailure(
-      .inputOutput, "image \(imageID.hex): SHA-256 is \(digest.hex), the owner's was "
+      .inputOutput,
+      "image \(imageID.hex): SHA-256 is \(digest.hex), the owner's was "
         + "\(tags.fileDigest.hex)",
-      advice: "the image was altered on its way: look at the daemons' logs", code: "DIGEST_MISMATCH")
+      advice: "the image was altered on its way: look at the daemons' logs", code: "DIGEST_MISMATCH"
+    )
   }
 }

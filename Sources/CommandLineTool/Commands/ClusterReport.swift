@@ -30,7 +30,8 @@ struct ClusterReport: Sendable {
     async let keyControl = keyControl(cluster, timeout)
     async let master = master(cluster, timeout)
     async let owner = node(
-      cluster.configuration.imageOwner, .imageOwner, ImageOwnerMethods.ownerStatus, cluster, timeout)
+      cluster.configuration.imageOwner, .imageOwner, ImageOwnerMethods.ownerStatus, cluster, timeout
+    )
     async let user = node(
       cluster.configuration.imageUser, .imageUser, ImageUserMethods.userStatus, cluster, timeout)
     var report = ClusterReport(

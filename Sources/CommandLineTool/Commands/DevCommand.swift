@@ -126,7 +126,8 @@ struct DevUpCommand: ToolCommand {
       "nodes": JSONValue(cluster.plan.nodes.count), "started": JSONValue(started.count),
     ])
     output.print()
-    output.print("\(Units.count(started.count, "daemon")) started; shadows: \(sharingText(cluster))")
+    output.print(
+      "\(Units.count(started.count, "daemon")) started; shadows: \(sharingText(cluster))")
     let isDefault = folder == DevFolder("./sfmedir-dev")
     let option = isDefault ? "" : "--config \(folder.client(1)) "
     output.print("next: sfmedir upload \(option)FILES...   end: sfmedir dev down --dir \(dev.dir)")

@@ -16,7 +16,8 @@ struct PhantomCommand: ToolCommand {
 
   @OptionGroup var outputOptions: OutputOptions
 
-  @Option(help: ArgumentHelp("The folder to write into; made where it is missing.", valueName: "folder"))
+  @Option(
+    help: ArgumentHelp("The folder to write into; made where it is missing.", valueName: "folder"))
   var out: String
 
   @Option(help: "How many.") var count = 24

@@ -25,3 +25,8 @@ public struct SFMedIR: AsyncParsableCommand {
 
   public init() {}
 }
+
+extension SFMedIR {
+  /// Runs the command that the process's arguments name, and ends the process with its exit code.
+  public static func start() async { await main(nil) }
+}

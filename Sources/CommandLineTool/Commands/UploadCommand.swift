@@ -31,7 +31,8 @@ struct UploadCommand: ToolCommand {
 
   @Option(
     name: .customLong("tag"),
-    help: ArgumentHelp("Something to remember with every file; repeatable.", valueName: "key=value"))
+    help: ArgumentHelp("Something to remember with every file; repeatable.", valueName: "key=value")
+  )
   var tagTexts: [String] = []
 
   @Option(name: [.customShort("j"), .long], help: "Files sent at once.")

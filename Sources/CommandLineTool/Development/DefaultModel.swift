@@ -4,8 +4,8 @@ import Glibc
 enum DefaultModel {
   static let fileExtension = ".safetensors"
 
-  /// The option, else SFMEDIR_MODEL, else the one model in a folder `models` beside the program or
-  /// above it (a source tree keeps it there), else in /usr/share/sfmedir/models.
+  /// The option, else SFMEDIR_MODEL, else the one model in a folder `Models` beside the program or
+  /// above it, where a source tree keeps it.
   static func find(option: String?, executableDirectory: String) throws -> String {
     let named = option ?? getenv("SFMEDIR_MODEL").map { String(cString: $0) }
     if let named, !named.isEmpty {
@@ -32,11 +32,11 @@ enum DefaultModel {
     var folders: [String] = []
     var folder = executableDirectory
     for _ in 0..<6 {
-      folders.append(folder == "/" ? "/models" : "\(folder)/models")
+      folders.append(folder == "/" ? "/Models" : "\(folder)/Models")
       let parent = Files.parent(of: folder)
       if parent == folder { break }
       folder = parent
     }
-    return folders + ["/usr/share/sfmedir/models"]
+    return folders
   }
 }

@@ -108,7 +108,8 @@ struct DevReadiness: Sendable {
     _ message: String, _ node: DevNode, _ processes: DevProcesses
   ) -> CommandFailure {
     let lines = processes.folder.lastLogLines(node.name, count: 8)
-    let log = lines.isEmpty ? "its log is empty" : "its log ends:\n    " + lines.joined(separator: "\n    ")
+    let log =
+      lines.isEmpty ? "its log is empty" : "its log ends:\n    " + lines.joined(separator: "\n    ")
     return CommandFailure(
       .unavailable, "\(message); \(log)",
       advice: "the whole log is \(processes.folder.log(node.name))")

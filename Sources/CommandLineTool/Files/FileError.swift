@@ -13,7 +13,9 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
     self.number = number
   }
 
-  public var description: String { "cannot \(operation) \(path): \(String(cString: strerror(number)))" }
+  public var description: String {
+    "cannot \(operation) \(path): \(String(cString: strerror(number)))"
+  }
 
   public var exitStatus: ExitStatus {
     switch number {

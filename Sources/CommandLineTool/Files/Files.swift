@@ -2,7 +2,7 @@ import Base
 import Glibc
 
 /// An open file to be read from its beginning.
-struct FileReader: ~Copyable {
+final class FileReader {
   let path: String
   let sizeBytes: UInt64
   private let descriptor: Int32
@@ -39,6 +39,21 @@ struct FileReader: ~Copyable {
       }
       if result >= 0 { return bytes }
       if errno != EINTR { throw FileError("read", path) }
+    }
+  }
+}
+
+/// SHA-256 of what comes piece by piece, shared by reference.
+final class RunningDigest {
+  private var hasher: SHA256Hasher? = SHA256Hasher()
+
+  func update(_ bytes: [UInt8]) { hasher?.update(bytes) }
+
+  /// Once only.
+  func finish() -> [UInt8] {
+    switch hasher.take() {
+    case .some(let hasher): return hasher.finalize()
+    case .none: preconditionFailure("the digest is taken twice")
     }
   }
 }
@@ -102,12 +117,12 @@ enum Files {
   /// SHA-256 of the file, and how many bytes that was.
   static func digest(of path: String) throws(FileError) -> (digest: [UInt8], sizeBytes: UInt64) {
     let reader = try FileReader(path)
-    var hasher = SHA256Hasher()
+    let digest = RunningDigest()
     var count: UInt64 = 0
     while true {
       let piece = try reader.next(1 << 20)
-      if piece.isEmpty { return (hasher.finalize(), count) }
-      hasher.update(piece)
+      if piece.isEmpty { return (digest.finish(), count) }
+      digest.update(piece)
       count += UInt64(piece.count)
     }
   }

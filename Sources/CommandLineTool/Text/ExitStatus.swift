@@ -107,11 +107,13 @@ public struct CommandFailure: Error, Equatable, Sendable, CustomStringConvertibl
     case .permissionDenied:
       return "this needs another role: check 'node' and 'state_directory' in the configuration"
     case .unauthenticated:
-      return "the certificates do not fit: check 'cluster', addresses and identity in the configuration"
+      return
+        "the certificates do not fit: check 'cluster', addresses and identity in the configuration"
     case .notFound: return "'sfmedir ls --all' lists what is stored"
     case .dataLoss: return "look at the daemons' logs before trying again"
     case .unknown, .internalError: return "the log of the daemon that was called has the details"
-    case .unimplemented: return "client and daemons are of different versions: upgrade them together"
+    case .unimplemented:
+      return "client and daemons are of different versions: upgrade them together"
     case .ok, .cancelled, .invalidArgument, .outOfRange, .alreadyExists: return ""
     }
   }

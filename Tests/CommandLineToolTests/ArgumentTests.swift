@@ -1,0 +1,99 @@
+import ArgumentParser
+import Testing
+
+@testable import CommandLineTool
+
+@Suite struct ArgumentTests {
+  private func parse<Command>(_ line: String, _: Command.Type) throws -> Command {
+    let command = try SFMedIR.parseAsRoot(line.split(separator: " ").map(String.init))
+    return try #require(command as? Command, "\(line) gave \(type(of: command))")
+  }
+
+  private func exitCode(_ line: String) -> Int32? {
+    do {
+      _ = try SFMedIR.parseAsRoot(line.split(separator: " ").map(String.init))
+      return nil
+    } catch {
+      return SFMedIR.exitCode(for: error).rawValue
+    }
+  }
+
+  @Test func upload() throws {
+    let command = try parse(
+      "upload a b/ -r --tag x=1 --tag y=a=b -j 8 --json --config c.toml --timeout 5",
+      UploadCommand.self)
+    #expect(command.paths == ["a", "b/"])
+    #expect(command.recursive && command.outputOptions.json)
+    #expect(command.parallel == 8)
+    #expect(command.connection.config == "c.toml")
+    #expect(command.connection.timeouts == CallTimeouts(chosenSeconds: 5))
+    let tags = try UploadCommand.tags(command.tagTexts)
+    #expect(tags.map(\.key) == ["x", "y"])
+    #expect(tags.map(\.value) == ["1", "a=b"])
+  }
+
+  @Test func query() throws {
+    let command = try parse("query i.png -k 7 --out o --montage m.png", QueryCommand.self)
+    #expect(command.image == "i.png")
+    #expect(command.count == 7)
+    #expect(command.out == "o")
+    #expect(command.montage == "m.png")
+    #expect(try parse("query i.png", QueryCommand.self).count == 5)
+  }
+
+  @Test func developmentCluster() throws {
+    let up = try parse("dev up --dir d --slaves 10 --threshold 6 --shadows 10", DevUpCommand.self)
+    #expect(up.dev.dir == "d")
+    #expect(up.slaves == 10)
+    let sharing = try #require(try up.sharing())
+    #expect(sharing.threshold == 6)
+    #expect(sharing.shadows == 10)
+    #expect(try parse("dev up", DevUpCommand.self).sharing() == nil)
+    #expect(try parse("dev kill scs-3", DevKillCommand.self).node == "scs-3")
+    #expect(try parse("dev down --wipe", DevDownCommand.self).wipe)
+    #expect(try parse("dev logs mcs-1 -n 3", DevLogsCommand.self).lines == 3)
+  }
+
+  @Test func theRest() throws {
+    let id = "00112233445566778899aabbccddeeff"
+    #expect(try parse("get \(id) -o f", GetCommand.self).id.bytes.first == 0)
+    #expect(try parse("rm \(id) \(id)", RemoveCommand.self).ids.count == 2)
+    #expect(try parse("ls --all", ListCommand.self).all)
+    #expect(try parse("keys rotate index", KeysRotateCommand.self).kind == .index)
+    #expect(try parse("keys", KeysListCommand.self).outputOptions.json == false)
+    #expect(try parse("phantom --out p --seed 9", PhantomCommand.self).seed == 9)
+    #expect(try parse("bench e2e --images d --slaves 6", BenchEndToEndCommand.self).slaves == 6)
+    #expect(try parse("bench cipher --json", BenchCipherCommand.self).outputOptions.json)
+    _ = try parse("status --json", StatusCommand.self)
+    _ = try parse("version", VersionCommand.self)
+  }
+
+  @Test(arguments: [
+    "upload", "upload a --tag novalue", "upload a --tag =x", "upload a -j 0", "query",
+    "query i -k 0", "query i -k 1001", "get zz -o f", "get 0011 -o f",
+    "get 00112233445566778899aabbccddeeff", "rm", "rm nothex",
+    "get 00112233445566778899aabbccddeeff -o - --json", "dev up --slaves 2",
+    "dev up --threshold 3", "dev up --threshold 3 --shadows 3", "dev up --threshold 3 --shadows 6",
+    "dev up --threshold 9 --shadows 10 --slaves 10", "keys rotate master", "nonsense",
+    "ls --timeout 0", "phantom --out p --count 0", "phantom", "bench e2e", "dev logs mcs-1 -n 0",
+  ]) func wrongUseIsExitCode64(_ line: String) { #expect(exitCode(line) == 64) }
+
+  private func commands(
+    below type: any ParsableCommand.Type
+  ) -> [any ParsableCommand.Type] {
+    type.configuration.subcommands.flatMap {
+      $0.configuration.subcommands.isEmpty ? [$0] : commands(below: $0)
+    }
+  }
+
+  @Test func everyCommandHasJSONAndAnExample() {
+    let all = commands(below: SFMedIR.self)
+    #expect(all.count == 20)
+    for command in all {
+      let help = command.helpMessage(columns: 100)
+      #expect(help.contains("--json"), "\(command)")
+      #expect(help.contains("EXAMPLE"), "\(command)")
+      #expect(help.contains("JSON: "), "\(command)")
+    }
+  }
+}
