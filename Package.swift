@@ -7,6 +7,17 @@ let house: [SwiftSetting] = [
 /// Modules that move or compute over many bytes: without this a debug test run takes minutes.
 let fast = house + [.unsafeFlags(["-O"])]
 
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
+let certificates = Target.Dependency.product(name: "X509", package: "swift-certificates")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistogram-swift")
+let lifecycle = Target.Dependency.product(
+  name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
+
 let package = Package(
   name: "SFMedIR",
   dependencies: [
@@ -19,24 +30,18 @@ let package = Package(
     .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
+  // Arrows go down only; docs/architecture.md has the levels.
   targets: [
+    // Level 0: system libraries and C.
     .target(
       name: "COpenSSL", cSettings: [.unsafeFlags(["-O2"])],
       linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
-    .target(name: "CSystem", cSettings: [.unsafeFlags(["-O3"])]),
-    .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
-    .target(
-      name: "CISAL", cSettings: [.unsafeFlags(["-O2"])], linkerSettings: [.linkedLibrary("isal")]),
-    .target(name: "CSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
-    .target(name: "Base", dependencies: ["COpenSSL", "CSystem"], swiftSettings: fast),
     .target(
       name: "COpenBLAS", cSettings: [.unsafeFlags(["-O3"])],
       linkerSettings: [.linkedLibrary("openblas")]),
-    .target(name: "DeepHash", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: fast),
-    // Generic over the identifier: without this its users search through unspecialised code.
     .target(
-      name: "HammingIndex", dependencies: ["CKernels"],
-      swiftSettings: fast + [.unsafeFlags(["-cross-module-optimization"])]),
+      name: "CISAL", cSettings: [.unsafeFlags(["-O2"])], linkerSettings: [.linkedLibrary("isal")]),
+    .target(name: "CSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
     .target(
       name: "CImage", cSettings: [.unsafeFlags(["-O3"])],
       linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg")]),
@@ -46,71 +51,136 @@ let package = Package(
         .linkedLibrary("dcmdata"), .linkedLibrary("oflog"), .linkedLibrary("ofstd"),
         .linkedLibrary("z"),
       ]),
-    .target(name: "Imaging", dependencies: ["CDicom", "CImage"], swiftSettings: fast),
-    .target(name: "ImageCipher", dependencies: ["Base", "CKernels"], swiftSettings: fast),
     .target(
-      name: "Shadows", dependencies: ["Base", "CISAL", "CKernels", "COpenSSL"], swiftSettings: fast),
+      name: "CWire", cSettings: [.unsafeFlags(["-O2"])],
+      linkerSettings: [.linkedLibrary("protobuf-c")]),
+    .target(name: "CSystem", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+
+    // Level 1
+    .target(name: "Base", dependencies: ["COpenSSL", "CSystem"], swiftSettings: fast),
+    .target(name: "Messages", dependencies: ["CWire"], swiftSettings: fast),
+    .executableTarget(name: "wiregen", dependencies: ["CWire"], swiftSettings: house),
+
+    // Level 2
+    .target(
+      name: "RPC", dependencies: ["Base", "COpenSSL", "CWire", "Messages", logging],
+      swiftSettings: fast),
     .target(name: "SegmentStore", dependencies: ["Base", "CSystem"], swiftSettings: fast),
-    .target(name: "Enrollment", dependencies: ["Base", "Messages"], swiftSettings: fast),
+    .target(
+      name: "Shadows", dependencies: ["Base", "CISAL", "CKernels", "COpenSSL"],
+      swiftSettings: fast),
+    .target(name: "ImageCipher", dependencies: ["Base", "CKernels"], swiftSettings: fast),
+    // Generic over the identifier: without this its users search through unspecialised code.
+    .target(
+      name: "HammingIndex", dependencies: ["CKernels"],
+      swiftSettings: fast + [.unsafeFlags(["-cross-module-optimization"])]),
+    .target(name: "Imaging", dependencies: ["CDicom", "CImage"], swiftSettings: fast),
+    .target(name: "DeepHash", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: fast),
+
+    // Level 3
+    .target(
+      name: "Enrollment",
+      dependencies: ["Base", "Messages", "RPC", logging, crypto, certificates, asn1],
+      swiftSettings: house),
+    .target(
+      name: "DaemonSupport", dependencies: ["Base", "RPC", logging, lifecycle, toml],
+      swiftSettings: house),
+    // Level 4: the roles, which meet only through Protos/
+    .target(
+      name: "KeyControl",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "Messages", "RPC", logging, crypto, certificates,
+        asn1,
+      ],
+      swiftSettings: house),
     .target(
       name: "MasterCloud",
       dependencies: [
         "Base", "CSQLite", "Enrollment", "HammingIndex", "Messages", "RPC", "SegmentStore",
-        "Shadows", .product(name: "Logging", package: "swift-log"),
+        "Shadows", logging,
       ],
       swiftSettings: fast),
     .target(
-      name: "SlaveCloud",
+      name: "SlaveCloud", dependencies: ["Base", "Messages", "RPC", "SegmentStore", logging],
+      swiftSettings: fast),
+    .target(
+      name: "CommandLineTool",
       dependencies: [
-        "Base", "Messages", "RPC", "SegmentStore", .product(name: "Logging", package: "swift-log"),
+        "Base", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+        "Shadows", argumentParser, histogram, logging,
       ],
       swiftSettings: house),
-    .target(
-      name: "CWire", cSettings: [.unsafeFlags(["-O2"])],
-      linkerSettings: [.linkedLibrary("protobuf-c")]),
-    .executableTarget(name: "wiregen", dependencies: ["CWire"], swiftSettings: house),
-    .target(name: "Messages", dependencies: ["CWire"], swiftSettings: fast),
-    .target(
-      name: "RPC",
+    // Level 5: daemons and the command line
+    .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-kce",
       dependencies: [
-        "Base", "COpenSSL", "CWire", "Messages", .product(name: "Logging", package: "swift-log"),
+        "Base", "DaemonSupport", "Enrollment", "KeyControl", "RPC", logging, argumentParser,
       ],
-      swiftSettings: fast),
-
-    // Keys, certificates and what every daemon shares.
-    .target(
-      name: "TestSupport",
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mcs",
       dependencies: [
-        "Base", "RPC",
-        .product(name: "Crypto", package: "swift-crypto"),
-        .product(name: "X509", package: "swift-certificates"),
-        .product(name: "SwiftASN1", package: "swift-asn1"),
+        "Base", "DaemonSupport", "Enrollment", "MasterCloud", "Messages", "RPC", "Shadows",
+        logging, argumentParser,
       ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-scs",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "RPC", "SegmentStore", "SlaveCloud", logging,
+        argumentParser,
+      ],
+      swiftSettings: house),
+    // Tests
+    .target(
+      name: "TestSupport", dependencies: ["Base", "RPC", logging, crypto, certificates, asn1],
       path: "Tests/Support", swiftSettings: house),
     .testTarget(
-      name: "RPCTests",
-      dependencies: [
-        "Base", "CWire", "Messages", "RPC", "TestSupport",
-        .product(name: "Logging", package: "swift-log"),
-      ],
+      name: "BaseTests", dependencies: ["Base", "TestSupport"], swiftSettings: house),
+    .testTarget(
+      name: "RPCTests", dependencies: ["Base", "CWire", "Messages", "RPC", "TestSupport", logging],
       swiftSettings: house),
     .testTarget(
-      name: "MasterCloudTests",
-      dependencies: [
-        "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
-        "SlaveCloud", "TestSupport", .product(name: "Logging", package: "swift-log"),
-      ],
-      swiftSettings: house),
-    .testTarget(name: "ImagingTests", dependencies: ["Imaging"], swiftSettings: fast),
+      name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
+      swiftSettings: fast),
     .testTarget(
       name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
       resources: [.copy("Resources")], swiftSettings: house),
     .testTarget(
+      name: "ImageCipherTests", dependencies: ["Base", "CKernels", "ImageCipher"],
+      swiftSettings: house),
+    .testTarget(name: "HammingIndexTests", dependencies: ["HammingIndex"], swiftSettings: fast),
+    .testTarget(name: "ImagingTests", dependencies: ["Imaging"], swiftSettings: fast),
+    .testTarget(
       name: "DeepHashTests", dependencies: ["CKernels", "DeepHash"],
       resources: [.copy("Resources")], swiftSettings: house),
-    .testTarget(name: "HammingIndexTests", dependencies: ["HammingIndex"], swiftSettings: fast),
     .testTarget(
-      name: "ImageCipherTests", dependencies: ["Base", "CKernels", "ImageCipher"],
+      name: "EnrollmentTests",
+      dependencies: ["Base", "Enrollment", "Messages", "RPC", "TestSupport"],
+      swiftSettings: house),
+    .testTarget(
+      name: "DaemonSupportTests",
+      dependencies: ["Base", "DaemonSupport", "RPC", "TestSupport", logging],
+      swiftSettings: house),
+    .testTarget(
+      name: "KeyControlTests",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "KeyControl", "Messages", "RPC", "TestSupport",
+        logging, crypto, certificates, asn1,
+      ],
+      resources: [.copy("Resources")], swiftSettings: house),
+    .testTarget(
+      name: "MasterCloudTests",
+      dependencies: [
+        "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
+        "SlaveCloud", "TestSupport", logging,
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "CommandLineToolTests",
+      dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
       swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17

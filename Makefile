@@ -1,0 +1,33 @@
+# What a person types; every target works from a fresh clone. 'make help' lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build protos lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
+
+demo: ## the whole system once on this machine; IMAGES=DIR uses your own images
+	@cluster/install-dependencies.sh
+	@cluster/demo.sh
+
+test: ## every test that .ci/run runs
+	@cluster/install-dependencies.sh
+	swift build --build-tests
+	swift test --skip-build
+
+build: ## all programs, release
+	@cluster/install-dependencies.sh
+	swift build -c release
+
+protos: ## C and Swift from Protos/*.proto
+	@cluster/install-dependencies.sh
+	Protos/generate.sh
+
+lint: ## format and shell scripts
+	swift format lint --strict -r Sources Tests
+	@if command -v shellcheck >/dev/null; then shellcheck cluster/*.sh .ci/run Protos/generate.sh; else echo 'shellcheck is not installed: scripts were not checked'; fi
+
+bench: build ## cipher and shadows on one core; IMAGES=DIR adds the whole system
+	@bin=$$(swift build -c release --show-bin-path) && $$bin/sfmedir bench cipher --json && $$bin/sfmedir bench shadows --json && if [ -n "$(IMAGES)" ]; then $$bin/sfmedir bench e2e --images "$(IMAGES)" --json; fi
+
+clean: ## removes what was built
+	rm -rf .build

@@ -1,0 +1,144 @@
+import Base
+import Histogram
+import Messages
+import RPC
+
+/// What a run over a whole cluster measured.
+struct EndToEndFigures: Sendable {
+  var images = 0
+  var bytes: UInt64 = 0
+  var uploadSeconds = 0.0
+  /// In microseconds.
+  var queryTimes = Histogram<UInt64>(highestTrackableValue: 3_600_000_000)
+  var firstResultTimes = Histogram<UInt64>(highestTrackableValue: 3_600_000_000)
+  var results = 0
+  var storedBytes: UInt64 = 0
+  var diskBytes: UInt64 = 0
+  var slaves = 0
+  var sharing = ""
+
+  var queries: Int { Int(queryTimes.totalCount) }
+
+  private func milliseconds(_ times: Histogram<UInt64>, _ percentile: Double) -> Double {
+    Double(times.valueAtPercentile(percentile)) / 1000
+  }
+
+  var line: JSONObject {
+    var line: JSONObject = [
+      "upload_images_per_second": JSONValue(Double(images) / uploadSeconds),
+      "query_ms_p50": JSONValue(milliseconds(queryTimes, 50)),
+      "query_ms_p99": JSONValue(milliseconds(queryTimes, 99)),
+      "first_result_ms_p50": JSONValue(milliseconds(firstResultTimes, 50)),
+      "stored_bytes_per_byte": JSONValue(Double(storedBytes) / Double(bytes)),
+      "disk_bytes_per_byte": JSONValue(Double(diskBytes) / Double(bytes)),
+      "images": JSONValue(images), "bytes": JSONValue(bytes), "queries": JSONValue(queries),
+      "results_per_query": JSONValue(Double(results) / Double(max(1, queries))),
+      "slaves": JSONValue(slaves), "sharing": .string(sharing),
+    ]
+    BenchContext.add(to: &line)
+    return line
+  }
+
+  func print(to output: Output) {
+    var table = Table([.init("figure"), .init("value", .right), .init("unit")])
+    table.add(["uploads", Units.fixed(Double(images) / uploadSeconds, digits: 1), "images/s"])
+    table.add(["query, median", Units.fixed(milliseconds(queryTimes, 50), digits: 1), "ms"])
+    table.add(["query, 99 %", Units.fixed(milliseconds(queryTimes, 99), digits: 1), "ms"])
+    table.add([
+      "first result, median", Units.fixed(milliseconds(firstResultTimes, 50), digits: 1), "ms",
+    ])
+    table.add([
+      "stored", Units.fixed(Double(storedBytes) / Double(bytes), digits: 3), "bytes per byte",
+    ])
+    output.print(table)
+    output.print(
+      "\(Units.count(images, "image")), \(Units.bytes(bytes)), "
+        + "\(Units.count(queries, "query", "queries")), \(Units.count(slaves, "slave")), "
+        + "shadows \(sharing), \(Build.kind) build, \(BenchContext.machine())")
+  }
+}
+
+/// Stores every image of a set in a cluster and queries with each.
+struct EndToEndBench: Sendable {
+  let cluster: DevCluster
+  let items: [UploadItem]
+  let output: Output
+
+  private static let concurrency = 4
+  private static let maximumQueries = 200
+  private static let resultCount = 5
+
+  func run() async throws -> EndToEndFigures {
+    let connection = try await cluster.connect()
+    var figures = EndToEndFigures()
+    figures.slaves = cluster.plan.nodes(.slave).count
+    figures.sharing = cluster.plan.sharing.description
+    let stored = try await upload(over: connection, &figures)
+    output.remark("querying with \(min(stored.count, Self.maximumQueries)) of them")
+    for item in stored.prefix(Self.maximumQueries) {
+      try await query(item, over: try connection.imageUser(), &figures)
+    }
+    for slave in cluster.plan.nodes(.slave) {
+      let status = try await connection.channel(to: slave.address, role: .slave).unary(
+        SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(30)))
+      figures.storedBytes += status.storedBytes
+      figures.diskBytes += status.diskBytes
+    }
+    return figures
+  }
+
+  private func upload(
+    over connection: ClusterConnection, _ figures: inout EndToEndFigures
+  ) async throws -> [UploadItem] {
+    output.remark("uploading \(Units.count(items.count, "image"))")
+    let uploader = Uploader(
+      target: ImageOwnerTarget(
+        channel: try connection.imageOwner(), timeouts: CallTimeouts()),
+      concurrency: Self.concurrency, retryPauses: [])
+    let start = SystemClock().monotonicNanoseconds()
+    let outcomes = await uploader.run(items)
+    figures.uploadSeconds = Double(SystemClock().monotonicNanoseconds() - start) / 1e9
+    var stored: [UploadItem] = []
+    for outcome in outcomes {
+      switch outcome.result {
+      case .stored:
+        stored.append(outcome.item)
+        figures.bytes += outcome.item.sizeBytes
+      case .failed(let failure): throw failure
+      case .notTried: throw CancellationError()
+      // The same picture twice is stored once and counted once.
+      case .duplicate, .alreadyStored: break
+      }
+    }
+    figures.images = stored.count
+    return stored
+  }
+
+  private func query(
+    _ item: UploadItem, over channel: Channel, _ figures: inout EndToEndFigures
+  ) async throws {
+    let clock = SystemClock()
+    let query = SimilarityQuery(
+      channel: channel, timeouts: CallTimeouts(), count: Self.resultCount, withImages: true)
+    let start = clock.monotonicNanoseconds()
+    var firstNanoseconds: UInt64?
+    var results = 0
+    try await query.run(path: item.path, sizeBytes: item.sizeBytes) { result, call in
+      guard result.imageStatus == 0, result.fileBytes > 0 else {
+        throw CommandFailure(.unavailable, "an original did not come: \(result.problem)")
+      }
+      let sink = try OriginalSink(
+        .nowhere, tags: result.tags ?? ImageTags(), imageID: result.imageID)
+      try await call.receiveFile(count: result.fileBytes) { try sink.take($0) }
+      try sink.finish()
+      if firstNanoseconds == nil { firstNanoseconds = clock.monotonicNanoseconds() - start }
+      results += 1
+    }
+    guard let firstNanoseconds else {
+      throw CommandFailure(.internalError, "a query with \(item.path) found nothing")
+    }
+    figures.queryTimes.record((clock.monotonicNanoseconds() - start) / 1000)
+    figures.firstResultTimes.record(firstNanoseconds / 1000)
+    figures.results += results
+  }
+}

@@ -1,0 +1,99 @@
+import Base
+import Enrollment
+import Logging
+import RPC
+
+/// The command line's way to the daemons: an operator's identity and one channel to each daemon.
+public final class ClusterConnection: Sendable {
+  public let configuration: ClientConfiguration
+  /// End of this operator's certificate.
+  public let certificateExpiresMilliseconds: UInt64
+  private let group: EventLoopGroup
+  private let tls: TLSContext
+  private let logger: Logger
+  private let channels = Locked<[Address: Channel]>([:])
+
+  private init(
+    configuration: ClientConfiguration, identity: NodeIdentity, tls: TLSContext,
+    group: EventLoopGroup, logger: Logger
+  ) {
+    self.configuration = configuration
+    certificateExpiresMilliseconds = identity.expiresAtMilliseconds
+    self.tls = tls
+    self.group = group
+    self.logger = logger
+  }
+
+  deinit { close() }
+
+  /// Loads the operator's identity, or joins the cluster with the token of `join_file`.
+  public static func open(
+    _ configuration: ClientConfiguration, logger: Logger
+  ) async throws -> ClusterConnection {
+    let group = EventLoopGroup(count: 1)
+    do {
+      let identity = try await Enrollment.loadOrJoin(
+        stateDirectory: configuration.stateDirectory, joinFile: configuration.joinFile,
+        keyControl: configuration.keyControl, cluster: configuration.cluster,
+        role: .operatorTool, node: configuration.node, group: group, logger: logger)
+      let tls = try TLSContext.client(identity.credentials)
+      return ClusterConnection(
+        configuration: configuration, identity: identity, tls: tls, group: group, logger: logger)
+    } catch let error as TLSError {
+      throw CommandFailure(.notPermitted, "\(error)", advice: joiningAdvice)
+    } catch let error as EnrollmentError {
+      var failure = CommandFailure(error.rpcError, during: "the operator's identity")
+      if error.rpcError.code != .unavailable {
+        failure.status = .notPermitted
+        failure.advice = joiningAdvice
+      }
+      throw failure
+    }
+  }
+
+  private static let joiningAdvice =
+    "an operator joins with a token: 'sfmedir-kce token --role operator --node NAME --out FILE', "
+    + "named as join_file in cli.toml"
+
+  public func imageOwner() throws -> Channel {
+    try channel(configuration.imageOwner, "image_owner", .imageOwner)
+  }
+
+  public func imageUser() throws -> Channel {
+    try channel(configuration.imageUser, "image_user", .imageUser)
+  }
+
+  public func master() throws -> Channel { try channel(configuration.master, "master", .master) }
+
+  public func keyControl() -> Channel { channel(to: configuration.keyControl, role: .keyControl) }
+
+  private func channel(_ address: Address?, _ key: String, _ role: Role) throws -> Channel {
+    guard let address else {
+      throw CommandFailure(
+        .configuration, "\(configuration.path) does not say \(key)",
+        advice: "add \(key) = \"host:port\"")
+    }
+    return channel(to: address, role: role)
+  }
+
+  /// Any daemon, for instance a slave of a cluster on this machine.
+  public func channel(to address: Address, role: Role) -> Channel {
+    channels.withLock { channels in
+      if let channel = channels[address] { return channel }
+      let channel = Channel(
+        address: address, tls: tls,
+        expecting: PeerExpectation(cluster: configuration.cluster, role: role), group: group,
+        logger: logger)
+      channels[address] = channel
+      return channel
+    }
+  }
+
+  public func close() {
+    let open = channels.withLock { channels in
+      defer { channels = [:] }
+      return channels.values
+    }
+    for channel in open { channel.close() }
+  }
+}

@@ -1,0 +1,122 @@
+import Base
+import Imaging
+import Messages
+import RPC
+
+/// One search over the image user's daemon.
+struct SimilarityQuery {
+  let channel: Channel
+  let timeouts: CallTimeouts
+  let count: Int
+  let withImages: Bool
+
+  typealias Call = ClientCall<QueryImagesHeader, QueryResult>
+
+  /// Sends the picture and hands on each result in order; the handler takes the original that
+  /// follows a result with `fileBytes` above 0.
+  func run(
+    path: String, sizeBytes: UInt64,
+    _ handle: (QueryResult, Call) async throws -> Void
+  ) async throws {
+    do {
+      // The originals' sizes are not known yet: as much time as a big one of each would take.
+      let expected = sizeBytes + (withImages ? UInt64(count) << 24 : 0)
+      let call = try await channel.open(
+        ImageUserMethods.queryImages,
+        CallOptions(timeout: timeouts.transfer(sizeBytes: expected)))
+      var header = QueryImagesHeader()
+      header.count = UInt32(count)
+      header.withImages = withImages
+      header.fileBytes = sizeBytes
+      try await call.send(header)
+      try await call.sendFile(path, sizeBytes: sizeBytes)
+      while let result = try await call.receiveMessage() { try await handle(result, call) }
+    } catch let error as RPCError {
+      throw CommandFailure(error, during: "querying with \(path)")
+    }
+  }
+}
+
+/// A result of a query, and what became of its original.
+struct QueryAnswer {
+  let result: QueryResult
+  var path: String?
+  var picture: GrayImage?
+  var failure: CommandFailure?
+
+  init(result: QueryResult) {
+    self.result = result
+    if result.imageStatus != 0 {
+      let code = StatusCode(rawValue: result.imageStatus) ?? .unknown
+      failure = CommandFailure(
+        RPCError(code, result.problem), during: "the original of \(result.imageID.hex)")
+    }
+  }
+
+  private var tags: ImageTags { result.tags ?? ImageTags() }
+
+  var safeName: String {
+    SafeName.result(
+      rank: Int(result.rank), distance: Int(result.distance), imageID: result.imageID.hex,
+      fileName: tags.fileName)
+  }
+
+  var line: JSONObject {
+    var line: JSONObject = [
+      "type": "result", "rank": JSONValue(result.rank), "distance": JSONValue(result.distance),
+      "image_id": .string(result.imageID.hex), "owner": .string(result.owner),
+    ]
+    ImageLine.add(tags, to: &line)
+    if let path { line["path"] = .string(path) }
+    if let failure {
+      line["error"] = .string(failure.message)
+      line["code"] = .string(failure.code)
+    } else if !result.problem.isEmpty {
+      line["error"] = .string(result.problem)
+    }
+    return line
+  }
+
+  static func table(_ answers: [QueryAnswer], withPaths: Bool) -> Table {
+    var columns = [
+      Table.Column("rank", .right), .init("distance", .right), .init("id"), .init("file"),
+      .init("owner"), .init("picture", .right), .init("size", .right),
+    ]
+    if withPaths { columns.append(.init("written to")) }
+    var table = Table(columns)
+    for answer in answers {
+      let tags = answer.tags
+      var row = [
+        "\(answer.result.rank)", "\(answer.result.distance)", answer.result.imageID.hex,
+        shortened(tags.fileName, to: 40), answer.result.owner, ImageLine.picture(tags),
+        Units.bytes(tags.fileBytes),
+      ]
+      if withPaths { row.append(answer.path ?? "-") }
+      table.add(row)
+    }
+    return table
+  }
+}
+
+/// How an image's tags look in tables and JSON.
+enum ImageLine {
+  static func add(_ tags: ImageTags, to line: inout JSONObject) {
+    line["file_name"] = .string(tags.fileName)
+    line["format"] = .string(tags.format)
+    line["width"] = JSONValue(tags.width)
+    line["height"] = JSONValue(tags.height)
+    line["frames"] = JSONValue(tags.frames)
+    line["file_bytes"] = JSONValue(tags.fileBytes)
+    line["file_sha256"] = .string(tags.fileDigest.hex)
+    var pairs = JSONObject()
+    for entry in tags.tags { pairs[entry.key] = .string(entry.value) }
+    line["tags"] = .object(pairs)
+  }
+
+  /// "dicom 512x512", with several frames "dicom 512x512x20".
+  static func picture(_ tags: ImageTags) -> String {
+    guard tags.width > 0 else { return "-" }
+    let frames = tags.frames > 1 ? "x\(tags.frames)" : ""
+    return "\(tags.format) \(tags.width)x\(tags.height)\(frames)"
+  }
+}

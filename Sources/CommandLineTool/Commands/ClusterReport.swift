@@ -1,0 +1,208 @@
+import Base
+import Messages
+import RPC
+
+/// What the daemons said when asked how they are.
+struct ClusterReport: Sendable {
+  struct Daemon: Sendable {
+    let role: Role
+    let address: String
+    var node = ""
+    var status: NodeStatusReply?
+    /// Empty where all is well.
+    var problem = ""
+    var isReachable = true
+
+    var state: String { !isReachable ? "unreachable" : problem.isEmpty ? "ok" : "problem" }
+  }
+
+  var cluster: String
+  var operatorExpiresMilliseconds: UInt64
+  var daemons: [Daemon] = []
+  var state: ClusterStatusReply?
+
+  var isHealthy: Bool {
+    daemons.allSatisfy { $0.state == "ok" } && state != nil
+      && state!.slaves.allSatisfy { Self.state(of: $0) == "ok" }
+  }
+
+  static func gather(_ cluster: ClusterConnection, timeout: Duration) async -> ClusterReport {
+    async let keyControl = keyControl(cluster, timeout)
+    async let master = master(cluster, timeout)
+    async let owner = node(
+      cluster.configuration.imageOwner, .imageOwner, ImageOwnerMethods.ownerStatus, cluster, timeout)
+    async let user = node(
+      cluster.configuration.imageUser, .imageUser, ImageUserMethods.userStatus, cluster, timeout)
+    var report = ClusterReport(
+      cluster: cluster.configuration.cluster,
+      operatorExpiresMilliseconds: cluster.certificateExpiresMilliseconds)
+    report.daemons.append(await keyControl)
+    if let (daemon, state) = await master {
+      report.daemons.append(daemon)
+      report.state = state
+    }
+    report.daemons += [await owner, await user].compactMap { $0 }
+    return report
+  }
+
+  private static func keyControl(
+    _ cluster: ClusterConnection, _ timeout: Duration
+  ) async -> Daemon {
+    var daemon = Daemon(role: .keyControl, address: "\(cluster.configuration.keyControl)")
+    do {
+      _ = try await cluster.keyControl().unary(
+        KeyControlMethods.listKeys, Empty(), CallOptions(timeout: timeout))
+    } catch {
+      daemon.isReachable = false
+      daemon.problem = error.message
+    }
+    return daemon
+  }
+
+  private static func master(
+    _ cluster: ClusterConnection, _ timeout: Duration
+  ) async -> (Daemon, ClusterStatusReply?)? {
+    guard let address = cluster.configuration.master else { return nil }
+    var daemon = Daemon(role: .master, address: "\(address)")
+    do {
+      let state = try await cluster.channel(to: address, role: .master).unary(
+        MasterCloudMethods.clusterStatus, Empty(), CallOptions(timeout: timeout))
+      daemon.node = state.node
+      return (daemon, state)
+    } catch {
+      daemon.isReachable = false
+      daemon.problem = error.message
+      return (daemon, nil)
+    }
+  }
+
+  private static func node(
+    _ address: Address?, _ role: Role, _ method: Method<Empty, NodeStatusReply>,
+    _ cluster: ClusterConnection, _ timeout: Duration
+  ) async -> Daemon? {
+    guard let address else { return nil }
+    var daemon = Daemon(role: role, address: "\(address)")
+    do {
+      let status = try await cluster.channel(to: address, role: role).unary(
+        method, Empty(), CallOptions(timeout: timeout))
+      daemon.node = status.node
+      daemon.status = status
+      daemon.problem = status.problem
+    } catch {
+      daemon.isReachable = false
+      daemon.problem = error.message
+    }
+    return daemon
+  }
+
+  static func state(of slave: SlaveHealth) -> String {
+    if !slave.reachable { return "unreachable" }
+    if slave.readOnly { return "read-only" }
+    return slave.corruptShadows > 0 ? "corrupt shadows" : "ok"
+  }
+
+  // MARK: printing
+
+  func print(to output: Output) {
+    emit(to: output)
+    output.print(daemonTable)
+    if let state {
+      output.print()
+      output.print(Self.slaveTable(state.slaves))
+      output.print()
+      output.print(Self.summary(of: state))
+    }
+    output.print(
+      "operator certificate until \(Units.time(milliseconds: operatorExpiresMilliseconds))")
+    for daemon in daemons where !daemon.problem.isEmpty {
+      output.print(
+        output.styled("\(daemon.role) \(daemon.address): \(printable(daemon.problem))", .red))
+    }
+  }
+
+  private var daemonTable: Table {
+    var table = Table([
+      .init("role"), .init("node"), .init("address"), .init("state"), .init("model"),
+      .init("image key", .right), .init("index key", .right), .init("certificate until"),
+    ])
+    for daemon in daemons {
+      let status = daemon.status
+      table.add([
+        daemon.role.rawValue, daemon.node.isEmpty ? "-" : daemon.node, daemon.address,
+        daemon.state, status.map { String($0.modelVersion.prefix(12)) } ?? "-",
+        status.map { "v\($0.imageKeyVersion)" } ?? "-",
+        status.map { "v\($0.indexKeyVersion)" } ?? "-",
+        Units.time(milliseconds: status?.certificateExpiresMilliseconds ?? 0),
+      ])
+    }
+    return table
+  }
+
+  private static func slaveTable(_ slaves: [SlaveHealth]) -> Table {
+    var table = Table([
+      .init("slave"), .init("address"), .init("state"), .init("shadows", .right),
+      .init("stored", .right), .init("free", .right), .init("remark"),
+    ])
+    for slave in slaves {
+      table.add([
+        slave.node, slave.address, state(of: slave), "\(slave.shadows)",
+        Units.bytes(slave.storedBytes), Units.bytes(slave.freeBytes),
+        shortened(slave.message, to: 50),
+      ])
+    }
+    return table
+  }
+
+  private static func summary(of state: ClusterStatusReply) -> String {
+    let stored = state.slaves.reduce(0) { $0 + $1.storedBytes }
+    var text = "\(Units.count(Int(clamping: state.images), "image"))"
+    text += ", \(Units.bytes(state.imageBytes)) encrypted, \(Units.bytes(stored)) on the slaves"
+    if state.pendingUploads > 0 { text += ", \(state.pendingUploads) uploads under way" }
+    if state.pendingDeletions > 0 { text += ", \(state.pendingDeletions) shadows to be swept" }
+    return text
+  }
+
+  private func emit(to output: Output) {
+    for daemon in daemons { output.emit(Self.line(of: daemon)) }
+    for slave in state?.slaves ?? [] { output.emit(Self.line(of: slave)) }
+    var line: JSONObject = ["type": "cluster", "cluster": .string(cluster)]
+    if let state {
+      line["images"] = JSONValue(state.images)
+      line["image_bytes"] = JSONValue(state.imageBytes)
+      line["shadows"] = JSONValue(state.shadows)
+      line["pending_uploads"] = JSONValue(state.pendingUploads)
+      line["pending_deletions"] = JSONValue(state.pendingDeletions)
+      line["applied_index"] = JSONValue(state.appliedIndex)
+    }
+    line["operator_certificate_expires_milliseconds"] = JSONValue(operatorExpiresMilliseconds)
+    line["healthy"] = .bool(isHealthy)
+    output.emit(line)
+  }
+
+  static func line(of daemon: Daemon) -> JSONObject {
+    var line: JSONObject = [
+      "type": "daemon", "role": .string(daemon.role.rawValue), "address": .string(daemon.address),
+      "state": .string(daemon.state), "node": .string(daemon.node),
+    ]
+    if let status = daemon.status {
+      line["master"] = .string(status.master)
+      line["model_version"] = .string(status.modelVersion)
+      line["image_key_version"] = JSONValue(status.imageKeyVersion)
+      line["index_key_version"] = JSONValue(status.indexKeyVersion)
+      line["certificate_expires_milliseconds"] = JSONValue(status.certificateExpiresMilliseconds)
+    }
+    line["problem"] = .string(daemon.problem)
+    return line
+  }
+
+  static func line(of slave: SlaveHealth) -> JSONObject {
+    [
+      "type": "slave", "node": .string(slave.node), "address": .string(slave.address),
+      "reachable": .bool(slave.reachable), "shadows": JSONValue(slave.shadows),
+      "stored_bytes": JSONValue(slave.storedBytes), "free_bytes": JSONValue(slave.freeBytes),
+      "read_only": .bool(slave.readOnly), "corrupt_shadows": JSONValue(slave.corruptShadows),
+      "last_seen_milliseconds": JSONValue(slave.lastSeenMilliseconds),
+      "message": .string(slave.message),
+    ]
+  }
+}

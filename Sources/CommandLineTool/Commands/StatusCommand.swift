@@ -1,0 +1,33 @@
+import ArgumentParser
+import Base
+import Messages
+import RPC
+
+struct StatusCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "status",
+    abstract: "Show the state of the cluster: daemons, slaves, images, keys, certificates.",
+    discussion: """
+      EXAMPLE
+        sfmedir status
+
+      JSON: a line {"type":"daemon"} for each daemon with role, address, state (ok, unreachable, \
+      problem), node, master, model_version, image_key_version, index_key_version, \
+      certificate_expires_milliseconds, problem; a line {"type":"slave"} for each slave with node, \
+      address, reachable, shadows, stored_bytes, free_bytes, read_only, corrupt_shadows, \
+      last_seen_milliseconds, message; one {"type":"cluster"} with cluster, images, image_bytes, \
+      shadows, pending_uploads, pending_deletions, applied_index, healthy.
+
+      Exit codes: 0 everything is well; 1 something is not; see docs/command-line.md.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    let cluster = try await connection.connect(output)
+    let report = await ClusterReport.gather(cluster, timeout: connection.timeouts.small)
+    report.print(to: output)
+    return report.isHealthy ? .success : .someFailed
+  }
+}

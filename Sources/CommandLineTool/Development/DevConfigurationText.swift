@@ -1,0 +1,91 @@
+import RPC
+
+/// The configuration files of a cluster on one machine.
+struct DevConfigurationText {
+  let plan: DevPlan
+  let folder: DevFolder
+
+  private var keyControl: DevNode { plan.nodes(.keyControl)[0] }
+  private var master: DevNode { plan.nodes(.master)[0] }
+
+  /// `DIR/config/NODE.toml`
+  func daemon(_ node: DevNode) -> String {
+    var lines = [
+      "# \(node.name) of the cluster in \(folder.path); written anew by 'sfmedir dev up'.",
+      "cluster = \(quoted(DevPlan.cluster))",
+      "node = \(quoted(node.name))",
+      "listen = \(quoted("\(node.address)"))",
+      "state_directory = \(quoted(folder.state(node.name)))",
+      "shutdown_grace_seconds = \(Self.graceSeconds)",
+    ]
+    if node.role != .keyControl {
+      lines.append("key_control = \(quoted("\(keyControl.address)"))")
+      lines.append("join_file = \(quoted(folder.joinFile(node.name)))")
+    }
+    switch node.role {
+    case .keyControl: lines.append("seal_key_file = \(quoted(folder.sealKeyFile))")
+    case .master: lines += masterLines
+    case .imageOwner, .imageUser:
+      lines.append("master = \(quoted("\(master.address)"))")
+      lines.append("model = \(quoted(plan.modelPath))")
+    case .slave, .operatorTool: break
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  static let graceSeconds = 5
+
+  private var masterLines: [String] {
+    let slaves = plan.nodes(.slave)
+    var lines: [String] = []
+    if plan.sharing.threshold > 0 {
+      lines.append("fixed_threshold = \(plan.sharing.threshold)")
+      lines.append("fixed_shadows = \(plan.sharing.shadows)")
+    }
+    // With three slaves two shadows of which two are needed would leave nothing to lose.
+    if slaves.count == DevPlan.fewestSlaves || plan.sharing.shadows == slaves.count {
+      lines.append("allow_all_slaves = true")
+    }
+    for slave in slaves {
+      lines += [
+        "", "[[slaves]]", "node = \(quoted(slave.name))",
+        "address = \(quoted("\(slave.address)"))",
+      ]
+    }
+    return lines
+  }
+
+  /// `DIR/cli.toml` for number 1, `DIR/cli-2.toml` for the second owner and user, and so on.
+  func client(_ number: Int) -> String {
+    let owners = plan.nodes(.imageOwner)
+    let users = plan.nodes(.imageUser)
+    let lines = [
+      "# The command line's settings for the cluster in \(folder.path).",
+      "cluster = \(quoted(DevPlan.cluster))",
+      "node = \(quoted(DevPlan.operatorNode))",
+      "state_directory = \(quoted(folder.state(DevPlan.operatorNode)))",
+      "join_file = \(quoted(folder.joinFile(DevPlan.operatorNode)))",
+      "key_control = \(quoted("\(keyControl.address)"))",
+      "image_owner = \(quoted("\(owners[min(number, owners.count) - 1].address)"))",
+      "image_user = \(quoted("\(users[min(number, users.count) - 1].address)"))",
+      "master = \(quoted("\(master.address)"))",
+    ]
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// A TOML basic string.
+  private func quoted(_ text: String) -> String {
+    var result = "\""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\"": result += "\\\""
+      case "\\": result += "\\\\"
+      case _ where scalar.value < 0x20 || scalar.value == 0x7F:
+        let digits = String(scalar.value, radix: 16)
+        result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result + "\""
+  }
+}

@@ -1,0 +1,190 @@
+import Base
+import Glibc
+import Logging
+import RPC
+import ServiceLifecycle
+
+/// What a daemon's start gets.
+public struct DaemonContext: Sendable {
+  public let logger: Logger
+  public let group: EventLoopGroup
+  private let manager: ServiceManager
+  private let announced = Locked(false)
+
+  init(logger: Logger, group: EventLoopGroup, manager: ServiceManager) {
+    self.logger = logger
+    self.group = group
+    self.manager = manager
+  }
+
+  /// Tells the service manager and the log that calls are served; once, however often it is called.
+  ///
+  /// Called for the daemon when its start returns.
+  public func ready() {
+    let isFirst = announced.withLock { announced in
+      defer { announced = true }
+      return !announced
+    }
+    guard isFirst else { return }
+    manager.notify("READY=1")
+    logger.notice("ready")
+  }
+
+  /// One line for `systemctl status`.
+  public func status(_ text: String) { manager.status(text) }
+}
+
+/// A daemon that runs until it is told to stop.
+public protocol RunningDaemon: Sendable {
+  func shutdown(graceMilliseconds: UInt64) async
+}
+
+/// sysexits(3): what the exit status of every program here means.
+public enum ExitCode {
+  public static let ok: Int32 = 0
+  public static let usage: Int32 = 64
+  public static let unavailable: Int32 = 69
+  public static let internalError: Int32 = 70
+  public static let inputOutput: Int32 = 74
+  public static let notPermitted: Int32 = 77
+  public static let configuration: Int32 = 78
+
+  /// The status for an error that ends a program.
+  public static func of(_ error: any Error) -> Int32 {
+    switch error {
+    case is ConfigurationError: configuration
+    case is TLSError: notPermitted
+    case let error as any ExitCodeConvertible: error.exitCode
+    default:
+      switch RPCError(answering: error).code {
+      case .permissionDenied, .unauthenticated: notPermitted
+      case .unavailable, .deadlineExceeded, .resourceExhausted: unavailable
+      case .invalidArgument, .notFound, .alreadyExists, .failedPrecondition, .outOfRange:
+        configuration
+      case .dataLoss: inputOutput
+      default: internalError
+      }
+    }
+  }
+}
+
+/// An error that knows its exit status.
+public protocol ExitCodeConvertible: Error {
+  var exitCode: Int32 { get }
+}
+
+/// A daemon's life: logging, start, the word to the service manager, signals, an orderly end.
+public enum DaemonRunner {
+  public static func run(
+    name: String, configuration: CommonConfiguration,
+    start: @escaping @Sendable (DaemonContext) async throws -> any RunningDaemon
+  ) async -> Int32 {
+    await run(
+      name: name, logLevel: configuration.logLevel,
+      shutdownGraceSeconds: configuration.shutdownGraceSeconds, start: start)
+  }
+
+  /// Runs until SIGTERM or SIGINT, or until the start fails; returns the exit status.
+  ///
+  /// SIGHUP is ignored: a daemon takes a changed configuration by a restart. A signal during the
+  /// start cancels it.
+  public static func run(
+    name: String, logLevel: Logger.Level = .info, shutdownGraceSeconds: Int = 20,
+    start: @escaping @Sendable (DaemonContext) async throws -> any RunningDaemon
+  ) async -> Int32 {
+    await run(
+      logger: logger(name: name, level: logLevel), manager: ServiceManager(),
+      shutdownGraceSeconds: shutdownGraceSeconds, start: start)
+  }
+
+  static func run(
+    logger: Logger, manager: ServiceManager, shutdownGraceSeconds: Int,
+    start: @escaping @Sendable (DaemonContext) async throws -> any RunningDaemon
+  ) async -> Int32 {
+    signal(SIGHUP, SIG_IGN)
+    signal(SIGPIPE, SIG_IGN)
+    let service = DaemonService(
+      context: DaemonContext(logger: logger, group: EventLoopGroup(), manager: manager),
+      manager: manager, graceMilliseconds: UInt64(shutdownGraceSeconds) * 1000, start: start)
+    let group = ServiceGroup(
+      configuration: .init(
+        services: [
+          .init(
+            service: service, successTerminationBehavior: .gracefullyShutdownGroup,
+            failureTerminationBehavior: .cancelGroup)
+        ],
+        gracefulShutdownSignals: [.sigterm, .sigint], logger: lifecycleLogger(of: logger)))
+    do {
+      try await group.run()
+      logger.notice("stopped")
+      return ExitCode.ok
+    } catch {
+      manager.status("\(error)")
+      logger.critical("cannot go on", metadata: ["reason": "\(error)"])
+      return ExitCode.of(error)
+    }
+  }
+
+  /// A logger of the house's format.
+  public static func logger(name: String, level: Logger.Level) -> Logger {
+    Logger(label: name) { _ in LineLogHandler(logLevel: level) }
+  }
+
+  /// The lifecycle package tells of its own workings, which only matter where they fail.
+  private static func lifecycleLogger(of logger: Logger) -> Logger {
+    var quiet = logger
+    quiet.logLevel = .critical
+    return quiet
+  }
+}
+
+/// The daemon as one service of the lifecycle package.
+private struct DaemonService: Service {
+  let context: DaemonContext
+  let manager: ServiceManager
+  let graceMilliseconds: UInt64
+  let start: @Sendable (DaemonContext) async throws -> any RunningDaemon
+
+  func run() async throws {
+    let stopping = Locked(false)
+    let daemon: any RunningDaemon
+    do {
+      daemon = try await withGracefulShutdownHandler {
+        try await cancelWhenGracefulShutdown { [start, context] in try await start(context) }
+      } onGracefulShutdown: {
+        stopping.withLock { $0 = true }
+      }
+    } catch {
+      // A start that a signal cut short is no failure.
+      if stopping.withLock({ $0 }) { return }
+      throw error
+    }
+    context.ready()
+    let watchdog = Task { [manager, group = context.group] in
+      await Watchdog.run(manager: manager, group: group)
+    }
+    // Ends by the signal, or by cancellation: both mean to stop.
+    try? await gracefulShutdown()
+    manager.notify("STOPPING=1")
+    context.logger.notice("stopping", metadata: ["grace_ms": "\(graceMilliseconds)"])
+    await daemon.shutdown(graceMilliseconds: graceMilliseconds)
+    watchdog.cancel()
+  }
+}
+
+/// Tells systemd that the daemon is alive, which it is while every event loop still turns.
+enum Watchdog {
+  static func run(manager: ServiceManager, group: EventLoopGroup) async {
+    guard let microseconds = manager.watchdogMicroseconds else { return }
+    while !Task.isCancelled {
+      for loop in group.loops {
+        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+          loop.execute { done.resume() }
+        }
+      }
+      manager.notify("WATCHDOG=1")
+      // Three times in the interval, so that one late beat is no death.
+      try? await Task.sleep(for: .microseconds(Int64(clamping: microseconds / 3)))
+    }
+  }
+}
