@@ -184,6 +184,72 @@ let package = Package(
         "Base", "CommandLineTool", "DaemonSupport", "Messages", "RPC", argumentParser,
       ],
       swiftSettings: house),
+
+    // Owners and users of images.
+    .target(
+      name: "ImagePipeline",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: fast),
+    .target(
+      name: "ImageOwner",
+      dependencies: [
+        "Base", "ImagePipeline", "Messages", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: fast),
+    .target(
+      name: "ImageUser",
+      dependencies: [
+        "Base", "ImagePipeline", "Imaging", "Messages", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: fast),
+    .executableTarget(
+      name: "sfmedir-mo",
+      dependencies: [
+        "DaemonSupport", "Enrollment", "ImageOwner", "ImagePipeline", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mu",
+      dependencies: [
+        "DaemonSupport", "Enrollment", "ImagePipeline", "ImageUser", "RPC",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: house),
+    .target(
+      name: "ImageTestSupport",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImagePipeline", "Imaging", "Messages", "RPC",
+        "TestSupport", .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Tests/ImageSupport", swiftSettings: house),
+    .testTarget(
+      name: "ImagePipelineTests",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImageCipher", "ImagePipeline", "ImageTestSupport",
+        "Imaging", "Messages", "RPC", "TestSupport",
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "ImageOwnerTests",
+      dependencies: [
+        "Base", "Enrollment", "ImageCipher", "ImageOwner", "ImagePipeline", "ImageTestSupport",
+        "Imaging", "Messages", "RPC",
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "ImageUserTests",
+      dependencies: [
+        "Base", "Enrollment", "ImagePipeline", "ImageTestSupport", "ImageUser", "Messages", "RPC",
+      ],
+      swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
 )

@@ -29,7 +29,8 @@ public enum TagLimits {
       guard !tag.key.isEmpty else { throw .unusableTags("a tag has an empty key") }
       let size = tag.key.utf8.count + tag.value.utf8.count
       guard size <= maximumTagBytes else {
-        throw .unusableTags("a tag of \(size) bytes was given, at most \(maximumTagBytes) are taken")
+        throw .unusableTags(
+          "a tag of \(size) bytes was given, at most \(maximumTagBytes) are taken")
       }
       total += size
     }
@@ -42,7 +43,8 @@ public enum TagLimits {
   static func checkFileName(_ name: String) throws(PipelineError) {
     guard name.utf8.count <= maximumFileNameBytes else {
       throw .unusableTags(
-        "a file name of \(name.utf8.count) bytes was given, at most \(maximumFileNameBytes) are taken")
+        "a file name of \(name.utf8.count) bytes was given, at most \(maximumFileNameBytes) are taken"
+      )
     }
     guard !name.utf8.contains(UInt8(ascii: "/")), name != ".", name != "..",
       name.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F })

@@ -23,7 +23,7 @@ struct ResultRelay: Sendable {
     let (arrivals, arrived) = AsyncThrowingStream.makeStream(of: Arrived.self)
     return try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask {
-        // What came before the master's failure still goes out, then the failure.
+        // What was read before the master failed still goes out, then the failure.
         do {
           try await receiveAll(arrived)
           arrived.finish()

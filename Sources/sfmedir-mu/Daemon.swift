@@ -1,6 +1,6 @@
 import DaemonSupport
-import ImageUser
 import ImagePipeline
+import ImageUser
 import RPC
 
 /// The configuration file of sfmedir-mu.

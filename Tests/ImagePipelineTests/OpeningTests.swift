@@ -55,7 +55,8 @@ import Testing
   @Test func aMasterCannotTamperWithRecords() throws {
     #expect(refusal { _ in } == nil)
     #expect(refusal { $0.wrappedDataKey[40] ^= 1 } == .sealBroken("the data key"))
-    #expect(refusal { $0.wrappedDataKey = other.record.wrappedDataKey } == .sealBroken("the data key"))
+    #expect(
+      refusal { $0.wrappedDataKey = other.record.wrappedDataKey } == .sealBroken("the data key"))
     #expect(refusal { $0.sealedTags = other.record.sealedTags } == .sealBroken("the tags"))
     #expect(refusal { $0.sealedTags[20] ^= 1 } == .sealBroken("the tags"))
     // Everything of another image under this id, or under another owner's name.

@@ -19,7 +19,7 @@ public final class FakeMaster: Sendable {
     var bulkGates: [ImageID: TestGate] = [:]
     var imageFailures: [ImageID: RPCError] = [:]
     var searches: [SearchImagesRequest] = []
-    var failureAfterResults: (count: Int, error: RPCError)?
+    var failureAfterResults: (count: Int, error: RPCError, gate: TestGate)?
   }
 
   private let state = Locked(State())
@@ -57,9 +57,10 @@ public final class FakeMaster: Sendable {
     state.withLock { $0.imageFailures[image] = error }
   }
 
-  /// Searches end with the error after that many results.
-  public func failSearch(after count: Int, with error: RPCError) {
-    state.withLock { $0.failureAfterResults = (count, error) }
+  /// Searches end with the error after that many results, once the gate opens: a failure overtakes
+  /// what its receiver has not read yet.
+  public func failSearch(after count: Int, with error: RPCError, at gate: TestGate) {
+    state.withLock { $0.failureAfterResults = (count, error, gate) }
   }
 
   public func alter(_ image: ImageID, _ change: (inout Stored) -> Void) {
@@ -184,7 +185,10 @@ public final class FakeMaster: Sendable {
       ($0.imageFailures, $0.bulkGates, $0.failureAfterResults)
     }
     for (index, hit) in hits.prefix(Int(request.count)).enumerated() {
-      if let ending, ending.count == index { throw ending.error }
+      if let ending, ending.count == index {
+        try await ending.gate.pass()
+        throw ending.error
+      }
       var result = SearchResult()
       result.rank = UInt32(index + 1)
       result.distance = UInt32(hit.distance)
