@@ -86,6 +86,13 @@ let package = Package(
     .target(
       name: "DaemonSupport", dependencies: ["Base", "RPC", logging, lifecycle, toml],
       swiftSettings: house),
+    .target(
+      name: "ImagePipeline",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+      ],
+      swiftSettings: fast),
+
     // Level 4: the roles, which meet only through Protos/
     .target(
       name: "KeyControl",
@@ -105,14 +112,14 @@ let package = Package(
       name: "SlaveCloud", dependencies: ["Base", "Messages", "RPC", "SegmentStore", logging],
       swiftSettings: fast),
     .target(
-      name: "CommandLineTool",
-      dependencies: [
-        "Base", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
-        "Shadows", argumentParser, histogram, logging,
-      ],
-      swiftSettings: house),
+      name: "ImageOwner", dependencies: ["Base", "ImagePipeline", "Messages", "RPC", logging],
+      swiftSettings: fast),
+    .target(
+      name: "ImageUser",
+      dependencies: ["Base", "ImagePipeline", "Imaging", "Messages", "RPC", logging],
+      swiftSettings: fast),
+
     // Level 5: daemons and the command line
-    .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
     .executableTarget(
       name: "sfmedir-kce",
       dependencies: [
@@ -133,10 +140,40 @@ let package = Package(
         argumentParser,
       ],
       swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mo",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "ImageOwner", "ImagePipeline", "RPC", logging,
+        argumentParser,
+      ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mu",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "ImagePipeline", "ImageUser", "RPC", logging,
+        argumentParser,
+      ],
+      swiftSettings: house),
+    .target(
+      name: "CommandLineTool",
+      dependencies: [
+        "Base", "CWire", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+        "Shadows", argumentParser, histogram, logging,
+      ],
+      swiftSettings: house),
+    .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
+
     // Tests
     .target(
       name: "TestSupport", dependencies: ["Base", "RPC", logging, crypto, certificates, asn1],
       path: "Tests/Support", swiftSettings: house),
+    .target(
+      name: "ImageTestSupport",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImagePipeline", "Imaging", "Messages", "RPC",
+        "TestSupport", logging,
+      ],
+      path: "Tests/ImageSupport", swiftSettings: house),
     .testTarget(
       name: "BaseTests", dependencies: ["Base", "TestSupport"], swiftSettings: house),
     .testTarget(
@@ -172,65 +209,6 @@ let package = Package(
       ],
       resources: [.copy("Resources")], swiftSettings: house),
     .testTarget(
-      name: "MasterCloudTests",
-      dependencies: [
-        "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
-        "SlaveCloud", "TestSupport", logging,
-      ],
-      swiftSettings: house),
-    .testTarget(
-      name: "CommandLineToolTests",
-      dependencies: [
-        "Base", "CommandLineTool", "DaemonSupport", "Messages", "RPC", argumentParser,
-      ],
-      swiftSettings: house),
-
-    // Owners and users of images.
-    .target(
-      name: "ImagePipeline",
-      dependencies: [
-        "Base", "DeepHash", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
-        .product(name: "Logging", package: "swift-log"),
-      ],
-      swiftSettings: fast),
-    .target(
-      name: "ImageOwner",
-      dependencies: [
-        "Base", "ImagePipeline", "Messages", "RPC",
-        .product(name: "Logging", package: "swift-log"),
-      ],
-      swiftSettings: fast),
-    .target(
-      name: "ImageUser",
-      dependencies: [
-        "Base", "ImagePipeline", "Imaging", "Messages", "RPC",
-        .product(name: "Logging", package: "swift-log"),
-      ],
-      swiftSettings: fast),
-    .executableTarget(
-      name: "sfmedir-mo",
-      dependencies: [
-        "DaemonSupport", "Enrollment", "ImageOwner", "ImagePipeline", "RPC",
-        .product(name: "Logging", package: "swift-log"),
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      swiftSettings: house),
-    .executableTarget(
-      name: "sfmedir-mu",
-      dependencies: [
-        "DaemonSupport", "Enrollment", "ImagePipeline", "ImageUser", "RPC",
-        .product(name: "Logging", package: "swift-log"),
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      swiftSettings: house),
-    .target(
-      name: "ImageTestSupport",
-      dependencies: [
-        "Base", "DeepHash", "Enrollment", "ImagePipeline", "Imaging", "Messages", "RPC",
-        "TestSupport", .product(name: "Logging", package: "swift-log"),
-      ],
-      path: "Tests/ImageSupport", swiftSettings: house),
-    .testTarget(
       name: "ImagePipelineTests",
       dependencies: [
         "Base", "DeepHash", "Enrollment", "ImageCipher", "ImagePipeline", "ImageTestSupport",
@@ -241,14 +219,26 @@ let package = Package(
       name: "ImageOwnerTests",
       dependencies: [
         "Base", "Enrollment", "ImageCipher", "ImageOwner", "ImagePipeline", "ImageTestSupport",
-        "Imaging", "Messages", "RPC",
+        "Imaging", "Messages", "RPC", "TestSupport",
       ],
       swiftSettings: house),
     .testTarget(
       name: "ImageUserTests",
       dependencies: [
-        "Base", "Enrollment", "ImagePipeline", "ImageTestSupport", "ImageUser", "Messages", "RPC",
+        "Base", "Enrollment", "ImageCipher", "ImageOwner", "ImagePipeline", "ImageTestSupport",
+        "ImageUser", "Imaging", "Messages", "RPC", "TestSupport",
       ],
+      swiftSettings: house),
+    .testTarget(
+      name: "MasterCloudTests",
+      dependencies: [
+        "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
+        "SlaveCloud", "TestSupport", logging,
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "CommandLineToolTests",
+      dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
       swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
