@@ -30,7 +30,7 @@ import Testing
   }
 
   @Test func fileErrors() {
-    func status(_ number: Int32) -> ExitStatus {
+    func status(_ number: Int32) -> CommandLineTool.ExitStatus {
       CommandFailure(FileError("open", "/x", number: number)).status
     }
     #expect(status(ENOENT) == .notFound)

@@ -11,7 +11,7 @@ struct DevConfigurationText {
   /// `DIR/config/NODE.toml`
   func daemon(_ node: DevNode) -> String {
     var lines = [
-      "# \(node.name) of the cluster in \(folder.path); written anew by 'sfmedir dev up'.",
+      "# \(node.name) of the cluster in \(printable(folder.path)); written anew by 'sfmedir dev up'.",
       "cluster = \(quoted(DevPlan.cluster))",
       "node = \(quoted(node.name))",
       "listen = \(quoted("\(node.address)"))",
@@ -60,7 +60,7 @@ struct DevConfigurationText {
     let owners = plan.nodes(.imageOwner)
     let users = plan.nodes(.imageUser)
     let lines = [
-      "# The command line's settings for the cluster in \(folder.path).",
+      "# The command line's settings for the cluster in \(printable(folder.path)).",
       "cluster = \(quoted(DevPlan.cluster))",
       "node = \(quoted(DevPlan.operatorNode))",
       "state_directory = \(quoted(folder.state(DevPlan.operatorNode)))",
