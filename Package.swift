@@ -86,6 +86,13 @@ let package = Package(
     .target(
       name: "DaemonSupport", dependencies: ["Base", "RPC", logging, lifecycle, toml],
       swiftSettings: house),
+    .target(
+      name: "ImagePipeline",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+      ],
+      swiftSettings: fast),
+
     // Level 4: the roles, which meet only through Protos/
     .target(
       name: "KeyControl",
@@ -105,27 +112,76 @@ let package = Package(
       name: "SlaveCloud", dependencies: ["Base", "Messages", "RPC", "SegmentStore", logging],
       swiftSettings: fast),
     .target(
-      name: "CommandLineTool",
-      dependencies: [
-        "Base", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
-        "Shadows", argumentParser, histogram, logging,
-      ],
-      swiftSettings: house),
+      name: "ImageOwner", dependencies: ["Base", "ImagePipeline", "Messages", "RPC", logging],
+      swiftSettings: fast),
+    .target(
+      name: "ImageUser",
+      dependencies: ["Base", "ImagePipeline", "Imaging", "Messages", "RPC", logging],
+      swiftSettings: fast),
+
     // Level 5: daemons and the command line
-    .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
     .executableTarget(
       name: "sfmedir-kce",
       dependencies: [
         "Base", "DaemonSupport", "Enrollment", "KeyControl", "RPC", logging, argumentParser,
       ],
       swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mcs",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "MasterCloud", "Messages", "RPC", "Shadows",
+        logging, argumentParser,
+      ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-scs",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "RPC", "SegmentStore", "SlaveCloud", logging,
+        argumentParser,
+      ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mo",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "ImageOwner", "ImagePipeline", "RPC", logging,
+        argumentParser,
+      ],
+      swiftSettings: house),
+    .executableTarget(
+      name: "sfmedir-mu",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "ImagePipeline", "ImageUser", "RPC", logging,
+        argumentParser,
+      ],
+      swiftSettings: house),
+    .target(
+      name: "CommandLineTool",
+      dependencies: [
+        "Base", "CWire", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+        "Shadows", argumentParser, histogram, logging,
+      ],
+      swiftSettings: house),
+    .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
+
     // Tests
     .target(
       name: "TestSupport", dependencies: ["Base", "RPC", logging, crypto, certificates, asn1],
       path: "Tests/Support", swiftSettings: house),
+    .target(
+      name: "ImageTestSupport",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImagePipeline", "Imaging", "Messages", "RPC",
+        "TestSupport", logging,
+      ],
+      path: "Tests/ImageSupport", swiftSettings: house),
+    .testTarget(
+      name: "BaseTests", dependencies: ["Base", "TestSupport"], swiftSettings: house),
     .testTarget(
       name: "RPCTests", dependencies: ["Base", "CWire", "Messages", "RPC", "TestSupport", logging],
       swiftSettings: house),
+    .testTarget(
+      name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
+      swiftSettings: fast),
     .testTarget(
       name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
       resources: [.copy("Resources")], swiftSettings: house),
@@ -146,6 +202,34 @@ let package = Package(
       dependencies: ["Base", "DaemonSupport", "RPC", "TestSupport", logging],
       swiftSettings: house),
     .testTarget(
+      name: "KeyControlTests",
+      dependencies: [
+        "Base", "DaemonSupport", "Enrollment", "KeyControl", "Messages", "RPC", "TestSupport",
+        logging, crypto, certificates, asn1,
+      ],
+      resources: [.copy("Resources")], swiftSettings: house),
+    .testTarget(
+      name: "ImagePipelineTests",
+      dependencies: [
+        "Base", "DeepHash", "Enrollment", "ImageCipher", "ImagePipeline", "ImageTestSupport",
+        "Imaging", "Messages", "RPC", "TestSupport",
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "ImageOwnerTests",
+      dependencies: [
+        "Base", "Enrollment", "ImageCipher", "ImageOwner", "ImagePipeline", "ImageTestSupport",
+        "Imaging", "Messages", "RPC", "TestSupport",
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "ImageUserTests",
+      dependencies: [
+        "Base", "Enrollment", "ImageCipher", "ImageOwner", "ImagePipeline", "ImageTestSupport",
+        "ImageUser", "Imaging", "Messages", "RPC", "TestSupport",
+      ],
+      swiftSettings: house),
+    .testTarget(
       name: "MasterCloudTests",
       dependencies: [
         "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
@@ -154,9 +238,7 @@ let package = Package(
       swiftSettings: house),
     .testTarget(
       name: "CommandLineToolTests",
-      dependencies: [
-        "Base", "CommandLineTool", "DaemonSupport", "Messages", "RPC", argumentParser,
-      ],
+      dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
       swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17

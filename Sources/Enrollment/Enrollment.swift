@@ -35,7 +35,8 @@ public enum Enrollment {
       guard joinFile != nil else {
         throw .expired(path: store.certificatePath, identity: identity)
       }
-      logger.warning("the certificate has expired: joining again", metadata: ["node": "\(identity)"])
+      logger.warning(
+        "the certificate has expired: joining again", metadata: ["node": "\(identity)"])
     }
     guard let joinFile else {
       throw .notEnrolled(identity: identity, directory: store.directory)

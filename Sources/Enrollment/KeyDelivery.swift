@@ -40,7 +40,8 @@ public enum KeyDelivery {
   ) throws(EnrollmentError) -> SealedKey {
     precondition(key.count == KeyRing.keyBytes, "a key has 32 bytes, not \(key.count)")
     guard recipientKey.count == recipientKeyBytes else {
-      throw .keyDelivery("a recipient key has \(recipientKeyBytes) bytes, not \(recipientKey.count)")
+      throw .keyDelivery(
+        "a recipient key has \(recipientKeyBytes) bytes, not \(recipientKey.count)")
     }
     do {
       let recipient = try XWingMLKEM768X25519.PublicKey(rawRepresentation: Data(recipientKey))

@@ -70,7 +70,11 @@ public struct CertificateAuthority: Sendable {
   static func make(cluster: String, clock: any Clock) throws -> CertificateAuthority {
     let key = P256.Signing.PrivateKey()
     let now = date(clock)
-    let name = try DistinguishedName { CommonName("SFMedIR \(cluster) authority") }
+    // Each part of a name has at most 64 characters (RFC 5280): the cluster needs one of its own.
+    let name = try DistinguishedName {
+      OrganizationName(cluster)
+      CommonName("SFMedIR authority")
+    }
     let certificate = try Certificate(
       version: .v3, serialNumber: .init(), publicKey: .init(key.publicKey),
       notValidBefore: now - backdatedSeconds,
@@ -178,6 +182,10 @@ public struct CertificateAuthority: Sendable {
         Critical(KeyUsage(digitalSignature: true))
         try ExtendedKeyUsage([.serverAuth, .clientAuth])
         SubjectAlternativeNames([.uniformResourceIdentifier(identity.uri)])
+        // Strict verifiers, Python's among them, want both identifiers.
+        SubjectKeyIdentifier(hash: .init(publicKey))
+        AuthorityKeyIdentifier(
+          keyIdentifier: SubjectKeyIdentifier(hash: .init(key.publicKey)).keyIdentifier)
       },
       issuerPrivateKey: .init(key))
     return try Self.der(leaf)

@@ -126,10 +126,12 @@ public final class KeyStore: Sendable {
     _ kind: KeyKind, clock: any Clock = SystemClock(), entropy: some Entropy = SystemEntropy()
   ) throws(KeyStoreError) -> UInt32 {
     precondition(KeyStoreFormat.kinds.contains(kind), "no key has kind \(kind.rawValue)")
-    guard writing.withLock({ isWriting in
-      defer { isWriting = true }
-      return !isWriting
-    }) else { throw .busy }
+    guard
+      writing.withLock({ isWriting in
+        defer { isWriting = true }
+        return !isWriting
+      })
+    else { throw .busy }
     defer { writing.withLock { $0 = false } }
     var changed = contents.withLock { $0 }
     let version = changed.newest(kind) + 1

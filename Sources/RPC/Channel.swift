@@ -76,6 +76,8 @@ public final class Channel: @unchecked Sendable {
   private var waiters: [Waiter] = []
   private var waiterCount: UInt64 = 0
   private var failures = 0
+  /// Why the last attempt failed; nil once one succeeds.
+  private var lastFailure: RPCError?
 
   private static let firstBackoffMilliseconds = 50.0
   private static let backoffFactor = 1.6
@@ -179,8 +181,11 @@ public final class Channel: @unchecked Sendable {
     var waiter = Waiter(id: id, waitsForReady: waitsForReady, done: done)
     waiter.timer = loop.schedule(atNanoseconds: deadline) { [weak self] in
       guard let self, let index = waiters.firstIndex(where: { $0.id == id }) else { return }
+      // A caller that waits would otherwise never hear of a refused certificate.
+      let why = lastFailure.map { ": \($0.message)" } ?? ""
       waiters.remove(at: index).done.resume(
-        returning: .failure(RPCError(.deadlineExceeded, "no connection to \(address) in time")))
+        returning: .failure(
+          RPCError(.deadlineExceeded, "no connection to \(address) in time\(why)")))
     }
     waiters.append(waiter)
     if case .idle = state { connect() }
@@ -252,6 +257,7 @@ public final class Channel: @unchecked Sendable {
       return
     }
     failures = 0
+    lastFailure = nil
     state = .ready(connection)
     answerWaiters(.success(connection))
   }
@@ -263,6 +269,7 @@ public final class Channel: @unchecked Sendable {
   private func connectionFailed(_ error: RPCError) {
     guard case .connecting = state else { return }
     failures += 1
+    lastFailure = error
     state = .backingOff(error)
     logger.debug("connection failed", metadata: ["to": "\(address)", "reason": "\(error.message)"])
     answerWaiters(.failure(error))

@@ -45,6 +45,8 @@ enum RecordReader {
   private static func bytes(
     of file: any DiskFile, at offset: UInt64, count: Int
   ) throws(DiskError) -> [UInt8] {
+    // With no capacity the initializer below would write to the empty array that the whole process shares.
+    if count == 0 { return [] }
     var failure: DiskError?
     let result = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
       do throws(DiskError) {

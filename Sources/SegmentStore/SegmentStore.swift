@@ -233,14 +233,25 @@ public final class SegmentStore: Sendable {
     if let refusal { for write in writes { write.completion.fail(refusal) } }
   }
 
+  /// Runs blocking work on a reader thread. The result goes through a mutex because the thread sanitizer does not
+  /// see that resuming a continuation on a thread of our own comes before what the waiting task does next.
   private func onReader<Value: Sendable>(
     _ job: @escaping @Sendable () throws(SegmentStoreError) -> Value
   ) async throws(SegmentStoreError) -> Value {
-    let result: Result<Value, SegmentStoreError> = await withCheckedContinuation { continuation in
+    let outcome = Monitor<Result<Value, SegmentStoreError>?>(nil)
+    await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
       let refusal = readers.submit {
-        continuation.resume(returning: Result { () throws(SegmentStoreError) in try job() })
+        let result = Result { () throws(SegmentStoreError) in try job() }
+        outcome.withLock { $0 = result }
+        continuation.resume()
       }
-      if let refusal { continuation.resume(returning: .failure(refusal)) }
+      if let refusal {
+        outcome.withLock { $0 = .failure(refusal) }
+        continuation.resume()
+      }
+    }
+    guard let result = outcome.withLock({ $0 }) else {
+      preconditionFailure("a reader answered without a result")
     }
     return try result.get()
   }

@@ -77,22 +77,36 @@ import Testing
   @Test func wrongTypesAndValuesAreNamed() throws {
     let cases: [(String, String, String)] = [
       ("\"hospital\"", "7", "/etc/c.toml:1: 'cluster' has to be a text in quotes, not an integer"),
-      ("\"hospital\"", "\"Big Hospital\"",
+      (
+        "\"hospital\"", "\"Big Hospital\"",
         "/etc/c.toml:1: 'cluster' is 'Big Hospital'; a name is 1 to 63 of a-z, 0-9 and hyphens, "
-          + "no hyphen at its ends"),
-      ("127.0.0.1:7401", "127.0.0.1",
-        "/etc/c.toml:3: 'listen' is '127.0.0.1', which is not \"host:port\""),
-      ("127.0.0.1:7401", "127.0.0.1:74010",
-        "/etc/c.toml:3: 'listen' is '127.0.0.1:74010', which is not \"host:port\""),
-      ("/var/lib", "var/lib",
-        "/etc/c.toml:4: 'state_directory' is 'var/lib/sfmedir'; the path has to begin with /"),
-      ("\"debug\"", "\"loud\"",
+          + "no hyphen at its ends"
+      ),
+      (
+        "127.0.0.1:7401", "127.0.0.1",
+        "/etc/c.toml:3: 'listen' is '127.0.0.1', which is not \"host:port\""
+      ),
+      (
+        "127.0.0.1:7401", "127.0.0.1:74010",
+        "/etc/c.toml:3: 'listen' is '127.0.0.1:74010', which is not \"host:port\""
+      ),
+      (
+        "/var/lib", "var/lib",
+        "/etc/c.toml:4: 'state_directory' is 'var/lib/sfmedir'; the path has to begin with /"
+      ),
+      (
+        "\"debug\"", "\"loud\"",
         "/etc/c.toml:6: 'log_level' is 'loud'; allowed is one of trace, debug, info, notice, "
-          + "warning, error, critical"),
-      ("log_level = \"debug\"", "shutdown_grace_seconds = 900",
-        "/etc/c.toml:6: 'shutdown_grace_seconds' is 900; allowed is 0 to 80"),
-      ("log_level = \"debug\"", "shutdown_grace_seconds = 1.5",
-        "/etc/c.toml:6: 'shutdown_grace_seconds' has to be an integer, not a number with a point"),
+          + "warning, error, critical"
+      ),
+      (
+        "log_level = \"debug\"", "shutdown_grace_seconds = 900",
+        "/etc/c.toml:6: 'shutdown_grace_seconds' is 900; allowed is 0 to 80"
+      ),
+      (
+        "log_level = \"debug\"", "shutdown_grace_seconds = 1.5",
+        "/etc/c.toml:6: 'shutdown_grace_seconds' has to be an integer, not a number with a point"
+      ),
     ]
     for (old, new, expected) in cases {
       #expect(failure { _ = try load(text.replacing(old, with: new)) } == expected)

@@ -12,7 +12,8 @@ import Testing
     let captured = Locked<[String]>([])
     var logger = Logger(label: "t") { _ in
       LineLogHandler(
-        logLevel: .info, forJournal: journal, clock: ManualClock(wallMilliseconds: 1_700_000_000_007)
+        logLevel: .info, forJournal: journal,
+        clock: ManualClock(wallMilliseconds: 1_700_000_000_007)
       ) { line in captured.withLock { $0.append(line) } }
     }
     body(&logger)

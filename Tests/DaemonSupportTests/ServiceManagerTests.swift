@@ -76,7 +76,8 @@ private struct StartFailure: Error {}
     #expect(manager([:]).watchdogMicroseconds == nil)
     #expect(manager(["WATCHDOG_USEC": "3000"]).watchdogMicroseconds == 3000)
     #expect(
-      manager(["WATCHDOG_USEC": "3000", "WATCHDOG_PID": "\(getpid())"]).watchdogMicroseconds == 3000)
+      manager(["WATCHDOG_USEC": "3000", "WATCHDOG_PID": "\(getpid())"]).watchdogMicroseconds == 3000
+    )
     #expect(
       manager(["WATCHDOG_USEC": "3000", "WATCHDOG_PID": "1"]).watchdogMicroseconds == nil)
     #expect(manager(["WATCHDOG_USEC": "soon"]).watchdogMicroseconds == nil)

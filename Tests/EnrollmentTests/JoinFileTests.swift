@@ -49,7 +49,8 @@ import Testing
   @Test func strictlyParsed() throws {
     let text = String(decoding: try sample().encoded(), as: UTF8.self)
     #expect(reason(text) == nil)
-    #expect(reason("sfmedir-join-2" + text.dropFirst(14)) == "the first line is not 'sfmedir-join-1'")
+    #expect(
+      reason("sfmedir-join-2" + text.dropFirst(14)) == "the first line is not 'sfmedir-join-1'")
     let cases: [(String, String, String)] = [
       ("role = scs", "role = boss", "no role 'boss'"),
       ("role = scs", "role=scs", "line 3 is not 'role = ...'"),
@@ -57,7 +58,10 @@ import Testing
       ("token = 00", "token = ", "the token is not 64 hexadecimal digits"),
       ("token = 00", "token = zz", "the token is not 64 hexadecimal digits"),
       ("BEGIN CERTIFICATE", "BEGIN SOMETHING", "no authority's certificate in PEM after the token"),
-      ("cluster = test", "cluster = te\u{1b}st", "a character that is neither printable ASCII nor a line feed"),
+      (
+        "cluster = test", "cluster = te\u{1b}st",
+        "a character that is neither printable ASCII nor a line feed"
+      ),
     ]
     for (old, new, expected) in cases {
       let changed = text.replacing(old, with: new, maxReplacements: 1)

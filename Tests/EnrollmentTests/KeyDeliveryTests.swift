@@ -31,7 +31,9 @@ import Testing
     #expect(throws: EnrollmentError.self) {
       try KeyDelivery.Recipient().open(sealed, identity: user)
     }
-    let others = [("test", Role.imageUser, "mu-2"), ("test", .imageOwner, "mu-1"), ("tess", .imageUser, "mu-1")]
+    let others = [
+      ("test", Role.imageUser, "mu-2"), ("test", .imageOwner, "mu-1"), ("tess", .imageUser, "mu-1"),
+    ]
     for (cluster, role, node) in others {
       let other = try #require(Identity(cluster: cluster, role: role, node: node))
       #expect(throws: EnrollmentError.self, "\(other)") {

@@ -1,0 +1,105 @@
+import Base
+import DeepHash
+import Glibc
+import ImageCipher
+import Imaging
+import RPC
+
+/// Why a file cannot serve as the model that makes hash codes.
+public enum HashModelError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The operating system did not give the file; its own sentence.
+  case unreadable(path: String, reason: String)
+  case tooLarge(path: String, maximumBytes: Int)
+  case notANetwork(path: String, ConvNeXtError)
+  /// A network, but not one whose codes can be masked and searched.
+  case unsuitable(path: String, reason: String)
+
+  public var description: String {
+    switch self {
+    case .unreadable(let path, let reason): "cannot read the model \(path): \(reason)"
+    case .tooLarge(let path, let maximum): "the model \(path) has more than \(maximum) bytes"
+    case .notANetwork(let path, let error): "\(path) is not a model: \(error)"
+    case .unsuitable(let path, let reason): "the model \(path) cannot be used: \(reason)"
+    }
+  }
+}
+
+extension HashModelError: RPCErrorConvertible {
+  public var rpcError: RPCError { RPCError(.failedPrecondition, description, reason: "NoModel") }
+}
+
+/// The network that turns a picture into its hash code, and the name of its version.
+public struct HashModel: Sendable {
+  /// SHA-256 of the model file in hexadecimal: codes of different versions are never compared.
+  public let version: String
+  private let network: ConvNeXt
+
+  static let maximumFileBytes = 1 << 30
+
+  /// Length of the codes: 8, 16, 32 or 64.
+  public var codeBits: Int { network.configuration.bits }
+
+  /// Reads a safetensors file; blocks while it does.
+  public init(path: String) throws(HashModelError) {
+    try self.init(safetensors: try Self.read(path), name: path)
+  }
+
+  /// - Parameter name: what errors call the file.
+  public init(safetensors bytes: [UInt8], name: String) throws(HashModelError) {
+    do throws(ConvNeXtError) {
+      network = try ConvNeXt(safetensors: bytes)
+    } catch {
+      throw .notANetwork(path: name, error)
+    }
+    let configuration = network.configuration
+    guard configuration.channels == 1 else {
+      throw .unsuitable(
+        path: name, reason: "it takes \(configuration.channels) channels, pictures here are grey")
+    }
+    guard CodeMask.codeLengths.contains(configuration.bits) else {
+      throw .unsuitable(
+        path: name, reason: "its codes have \(configuration.bits) bits, not 8, 16, 32 or 64")
+    }
+    version = sha256(bytes).hex
+  }
+
+  /// The picture's hash code; a pass through the network, so keep it off an event loop.
+  public func code(of image: GrayImage) -> HashCode {
+    let side = ModelInput.side
+    do throws(ConvNeXtError) {
+      return try network.hashCode(of: ModelInput.pixels(image), height: side, width: side)
+    } catch {
+      preconditionFailure("a \(side) x \(side) picture did not pass the network: \(error)")
+    }
+  }
+
+  private static func read(_ path: String) throws(HashModelError) -> [UInt8] {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw unreadable(path) }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw unreadable(path) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw .unreadable(path: path, reason: "it is not a regular file")
+    }
+    guard status.st_size <= maximumFileBytes else {
+      throw .tooLarge(path: path, maximumBytes: maximumFileBytes)
+    }
+    var failed = false
+    let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, filled in
+      while filled < buffer.count {
+        let count = Glibc.read(descriptor, buffer.baseAddress! + filled, buffer.count - filled)
+        if count < 0 && errno == EINTR { continue }
+        failed = count < 0
+        if count <= 0 { return }
+        filled += count
+      }
+    }
+    if failed { throw unreadable(path) }
+    return bytes
+  }
+
+  private static func unreadable(_ path: String) -> HashModelError {
+    .unreadable(path: path, reason: String(cString: strerror(errno)))
+  }
+}

@@ -1,0 +1,143 @@
+import Base
+import Enrollment
+import Logging
+import RPC
+
+/// What a daemon of an owner or user is told.
+public struct ImageNodeSettings: Sendable {
+  public var cluster: String
+  public var role: Role
+  public var node: String
+  public var listen: Address
+  public var stateDirectory: String
+  public var joinFile: String?
+  public var keyControl: Address
+  public var master: Address
+  public var modelPath: String
+
+  public init(
+    cluster: String, role: Role, node: String, listen: Address, stateDirectory: String,
+    joinFile: String?, keyControl: Address, master: Address, modelPath: String
+  ) {
+    self.cluster = cluster
+    self.role = role
+    self.node = node
+    self.listen = listen
+    self.stateDirectory = stateDirectory
+    self.joinFile = joinFile
+    self.keyControl = keyControl
+    self.master = master
+    self.modelPath = modelPath
+  }
+}
+
+/// What the daemons of owners and users share: model, identity, keys, the way to the master, a server.
+public final class ImageNode: Sendable {
+  public let identity: NodeIdentity
+  public let model: HashModel
+  public let keys: KeySource
+  public let master: Channel
+  private let settings: ImageNodeSettings
+  private let group: EventLoopGroup
+  private let logger: Logger
+  private let server = Locked<Server?>(nil)
+  private let refreshing = Locked<Task<Void, Never>?>(nil)
+
+  /// How soon a key that was made by a rotation is used, without any image asking for it.
+  private static let keyRefreshInterval = Duration.seconds(60)
+  private static let keyFetchTimeout = Duration.seconds(10)
+  private static let joinRetryInterval = Duration.seconds(1)
+
+  /// Loads the model, gets identity and keys, and waits for the key control entity as long as it
+  /// cannot be reached; ends with any other refusal, or when the task is cancelled.
+  public init(
+    _ settings: ImageNodeSettings, group: EventLoopGroup, logger: Logger
+  ) async throws {
+    self.settings = settings
+    self.group = group
+    self.logger = logger
+    // Before a token is spent or anybody waits: a wrong path shows at once.
+    model = try await offload { try HashModel(path: settings.modelPath) }
+    let node = try await Self.enrolled(settings, group, logger)
+    identity = node
+    let tls = try TLSContext.client(node.credentials)
+    let keyControl = Channel(
+      address: settings.keyControl, tls: tls,
+      expecting: PeerExpectation(cluster: settings.cluster, role: .keyControl), group: group,
+      logger: logger)
+    let ring = try await KeyDelivery.fetchWhenReachable(
+      channel: keyControl, identity: node.identity, logger: logger)
+    keys = KeySource(ring) {
+      try await KeyDelivery.fetch(
+        channel: keyControl, identity: node.identity, timeout: Self.keyFetchTimeout)
+    }
+    master = Channel(
+      address: settings.master, tls: tls,
+      expecting: PeerExpectation(cluster: settings.cluster, role: .master), group: group,
+      logger: logger)
+  }
+
+  /// Serves the methods that `register` adds, and keeps the keys fresh from here on.
+  public func serve(_ register: (inout Router) -> Void) throws {
+    var router = Router()
+    register(&router)
+    let server = Server(
+      configuration: ServerConfiguration(address: settings.listen, cluster: settings.cluster),
+      tls: try .server(identity.credentials), router: router, group: group, logger: logger)
+    try server.start()
+    self.server.withLock { $0 = server }
+    let task = Task { [keys, logger] in
+      while true {
+        do {
+          try await Task.sleep(for: Self.keyRefreshInterval)
+        } catch {
+          return
+        }
+        do {
+          try await keys.refresh()
+        } catch {
+          logger.warning("the keys were not refreshed", metadata: ["reason": "\(error)"])
+        }
+      }
+    }
+    refreshing.withLock { $0 = task }
+    let ring = keys.ring
+    logger.notice(
+      "serving",
+      metadata: [
+        "listen": "\(settings.listen.host):\(server.port)", "master": "\(settings.master)",
+        "model": "\(model.version.prefix(12))", "code_bits": "\(model.codeBits)",
+        "image_key": "\(ring.current(.image)?.version ?? 0)",
+        "index_key": "\(ring.current(.index)?.version ?? 0)",
+      ])
+  }
+
+  /// Lets running calls end, cuts what is left after the time given.
+  public func shutdown(graceMilliseconds: UInt64) async {
+    refreshing.withLock { $0 }?.cancel()
+    let server = server.withLock { $0 }
+    await server?.shutdown(graceMilliseconds: graceMilliseconds)
+    master.close()
+  }
+
+  /// A node may be started before the key control entity is.
+  private static func enrolled(
+    _ settings: ImageNodeSettings, _ group: EventLoopGroup, _ logger: Logger
+  ) async throws -> NodeIdentity {
+    while true {
+      do {
+        return try await Enrollment.loadOrJoin(
+          stateDirectory: settings.stateDirectory, joinFile: settings.joinFile,
+          keyControl: settings.keyControl, cluster: settings.cluster, role: settings.role,
+          node: settings.node, group: group, logger: logger)
+      } catch {
+        let cause = error.rpcError
+        guard cause.code == .unavailable || cause.code == .deadlineExceeded else { throw error }
+        logger.warning(
+          "waiting for the key control entity: no certificate yet",
+          metadata: ["address": "\(settings.keyControl)", "reason": "\(cause.message)"])
+        try await Task.sleep(for: joinRetryInterval)
+      }
+    }
+  }
+}

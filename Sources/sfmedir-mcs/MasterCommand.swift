@@ -1,0 +1,145 @@
+import ArgumentParser
+import DaemonSupport
+import Enrollment
+import Logging
+import MasterCloud
+import Messages
+import RPC
+import Shadows
+
+@main
+struct MasterCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sfmedir-mcs",
+    abstract: "A master cloud server: places shadows, searches masked codes, rebuilds images.",
+    discussion: """
+      Example:
+        sfmedir-mcs --config /etc/sfmedir/mcs.toml
+
+      Exit status: 0 ok, 64 usage, 69 unavailable, 70 internal error, 74 input or output,
+      77 not permitted, 78 configuration.
+      """,
+    version: "0.1.0")
+
+  @Option(name: .long, help: "The configuration file, TOML.")
+  var config: String
+
+  @Flag(name: .long, help: "Check the configuration and exit.")
+  var check = false
+
+  func run() async throws {
+    let settings: MasterSettings
+    do {
+      settings = try MasterSettings(path: config)
+    } catch {
+      LineLogHandler.writeToStandardError("sfmedir-mcs: \(error)\n")
+      throw ArgumentParser.ExitCode(DaemonSupport.ExitCode.of(error))
+    }
+    if check {
+      print("\(config): ok")
+      return
+    }
+    let status = await DaemonRunner.run(name: "sfmedir-mcs", configuration: settings.common) {
+      try await MasterDaemon.start(settings, $0)
+    }
+    throw ArgumentParser.ExitCode(status)
+  }
+}
+
+/// What an operator sets for a master.
+struct MasterSettings: Sendable {
+  var common: CommonConfiguration
+  var keyControl: Address
+  var master: MasterConfiguration
+
+  init(path: String) throws(ConfigurationError) {
+    let file = try ConfigurationFile(path: path)
+    common = try CommonConfiguration(file)
+    keyControl = try file.address("key_control")
+    var slaves: [SlaveAddress] = []
+    for table in try file.tables("slaves") {
+      let slave = SlaveAddress(
+        node: try table.name("node"), address: try table.address("address"))
+      guard !slaves.contains(where: { $0.node == slave.node }) else {
+        throw file.invalid("slaves", "node '\(slave.node)' stands there twice")
+      }
+      slaves.append(slave)
+    }
+    master = MasterConfiguration(slaves: slaves)
+    master.minimumTolerance = try file.integer("minimum_tolerance", default: 1, in: 1...250)
+    master.maximumThreshold = try file.integer(
+      "maximum_threshold", default: BaiScheme.maximumThreshold, in: 2...BaiScheme.maximumThreshold)
+    master.allowAllSlaves = try file.boolean("allow_all_slaves", default: false)
+    master.hedgeAfter = .milliseconds(
+      try file.integer("hedge_after_milliseconds", default: 100, in: 1...60_000))
+    master.maximumImageBytes = try file.integer(
+      "maximum_image_bytes", default: 256 << 20, in: 1 << 16...1 << 30)
+    master.fixedSharing = try Self.fixedSharing(file, slaves: slaves.count)
+    try file.finish()
+  }
+
+  private static func fixedSharing(
+    _ file: ConfigurationFile, slaves: Int
+  ) throws(ConfigurationError) -> Sharing? {
+    let threshold = try file.integer(
+      "fixed_threshold", default: 0, in: 0...BaiScheme.maximumThreshold)
+    let shadows = try file.integer("fixed_shadows", default: 0, in: 0...255)
+    if threshold == 0 && shadows == 0 { return nil }
+    guard threshold >= 2, shadows > threshold, shadows <= slaves else {
+      throw file.invalid(
+        "fixed_shadows",
+        "(r, s) = (\(threshold), \(shadows)) needs 2 <= r < s <= \(slaves) slaves")
+    }
+    return Sharing(threshold: threshold, shadowCount: shadows)
+  }
+}
+
+/// The running master.
+final class MasterDaemon: RunningDaemon {
+  private let service: MasterService
+  private let server: Server
+
+  static func start(
+    _ settings: MasterSettings, _ context: DaemonContext
+  ) async throws -> MasterDaemon {
+    let common = settings.common
+    let node = try await Enrollment.loadOrJoin(
+      stateDirectory: common.stateDirectory, joinFile: common.joinFile,
+      keyControl: settings.keyControl, cluster: common.cluster, role: .master, node: common.node,
+      group: context.group, logger: context.logger)
+    let tls = try TLSContext.client(node.credentials)
+    let keyControl = Channel(
+      address: settings.keyControl, tls: tls,
+      expecting: PeerExpectation(cluster: common.cluster, role: .keyControl),
+      group: context.group, logger: context.logger)
+    let keys = try await KeyDelivery.fetchWhenReachable(
+      channel: keyControl, identity: node.identity, logger: context.logger)
+    keyControl.close()
+    let service = try await MasterService(
+      node: common.node, cluster: common.cluster, directory: common.stateDirectory,
+      configuration: settings.master, keys: keys, tls: tls, group: context.group,
+      logger: context.logger)
+    var router = Router()
+    service.register(on: &router)
+    let server = Server(
+      configuration: ServerConfiguration(address: common.listen, cluster: common.cluster),
+      tls: try .server(node.credentials), router: router, group: context.group,
+      logger: context.logger)
+    await service.start()
+    try await offload { try server.start() }
+    context.logger.notice(
+      "serving",
+      metadata: ["address": "\(common.listen)", "slaves": "\(settings.master.slaves.count)"])
+    return MasterDaemon(service: service, server: server)
+  }
+
+  private init(service: MasterService, server: Server) {
+    self.service = service
+    self.server = server
+  }
+
+  func shutdown(graceMilliseconds: UInt64) async {
+    await server.shutdown(graceMilliseconds: graceMilliseconds)
+    await service.stop()
+  }
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+import DaemonSupport
+import ImagePipeline
+import RPC
+
+@main
+struct ImageOwnerCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sfmedir-mo",
+    abstract: "The medical image owner: encrypts this hospital's images and stores them.",
+    discussion: """
+      Example:
+        sfmedir-mo --config /etc/sfmedir/mo.toml --check
+        sfmedir-mo --config /etc/sfmedir/mo.toml
+
+      The first start needs a join file, made on the key control entity with:
+        sfmedir-kce token --config /etc/sfmedir/kce.toml --role mo --node mo-1 --out mo-1.join
+
+      Exit status: 0 ok, 64 usage, 69 unavailable, 70 internal error, 74 input or output,
+      77 not permitted, 78 configuration.
+      """,
+    version: "0.1.0")
+
+  @Option(name: .long, help: "The configuration file, TOML.")
+  var config: String
+
+  @Flag(name: .long, help: "Check the configuration and the model, and exit.")
+  var check = false
+
+  func run() async throws {
+    let settings: ImageOwnerSettings
+    do {
+      settings = try ImageOwnerSettings(path: config)
+      if check {
+        let model = try HashModel(path: settings.node.modelPath)
+        print("\(config): ok; model \(model.version), codes of \(model.codeBits) bits")
+        return
+      }
+    } catch {
+      LineLogHandler.writeToStandardError("sfmedir-mo: \(error)\n")
+      throw ArgumentParser.ExitCode(DaemonSupport.ExitCode.of(error))
+    }
+    let status = await DaemonRunner.run(name: "sfmedir-mo", configuration: settings.common) {
+      try await ImageOwnerDaemon(settings, $0)
+    }
+    throw ArgumentParser.ExitCode(status)
+  }
+}

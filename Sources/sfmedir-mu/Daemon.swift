@@ -1,0 +1,44 @@
+import DaemonSupport
+import ImagePipeline
+import ImageUser
+import RPC
+
+/// The configuration file of sfmedir-mu.
+struct ImageUserSettings: Sendable {
+  var common: CommonConfiguration
+  var node: ImageNodeSettings
+  var limits = ImageUserLimits()
+
+  init(path: String) throws {
+    let file = try ConfigurationFile(path: path)
+    common = try CommonConfiguration(file)
+    guard let keyControl = common.keyControl else {
+      preconditionFailure("CommonConfiguration read no key_control from \(path)")
+    }
+    node = ImageNodeSettings(
+      cluster: common.cluster, role: .imageUser, node: common.node, listen: common.listen,
+      stateDirectory: common.stateDirectory, joinFile: common.joinFile, keyControl: keyControl,
+      master: try file.address("master"), modelPath: try file.absolutePath("model"))
+    limits.maximumImageBytes = try file.integer(
+      "maximum_image_bytes", default: limits.maximumImageBytes, in: 1...(1 << 32))
+    try file.finish()
+  }
+}
+
+/// The running daemon.
+struct ImageUserDaemon: RunningDaemon {
+  private let node: ImageNode
+
+  init(_ settings: ImageUserSettings, _ context: DaemonContext) async throws {
+    node = try await ImageNode(settings.node, group: context.group, logger: context.logger)
+    let service = ImageUser(
+      identity: node.identity.identity,
+      certificateExpiresAtMilliseconds: node.identity.expiresAtMilliseconds, model: node.model,
+      keys: node.keys, master: node.master, limits: settings.limits, logger: context.logger)
+    try node.serve { service.register(in: &$0) }
+  }
+
+  func shutdown(graceMilliseconds: UInt64) async {
+    await node.shutdown(graceMilliseconds: graceMilliseconds)
+  }
+}

@@ -1,0 +1,109 @@
+import ArgumentParser
+import DaemonSupport
+import Enrollment
+import Logging
+import RPC
+import SegmentStore
+import SlaveCloud
+
+@main
+struct SlaveCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sfmedir-scs",
+    abstract: "A slave cloud server: keeps shadows, and knows nothing about them.",
+    discussion: """
+      Example:
+        sfmedir-scs --config /etc/sfmedir/scs.toml
+
+      Exit status: 0 ok, 64 usage, 69 unavailable, 70 internal error, 74 input or output,
+      77 not permitted, 78 configuration.
+      """,
+    version: "0.1.0")
+
+  @Option(name: .long, help: "The configuration file, TOML.")
+  var config: String
+
+  @Flag(name: .long, help: "Check the configuration and exit.")
+  var check = false
+
+  func run() async throws {
+    let settings: SlaveSettings
+    do {
+      settings = try SlaveSettings(path: config)
+    } catch {
+      LineLogHandler.writeToStandardError("sfmedir-scs: \(error)\n")
+      throw ArgumentParser.ExitCode(DaemonSupport.ExitCode.of(error))
+    }
+    if check {
+      print("\(config): ok")
+      return
+    }
+    let status = await DaemonRunner.run(name: "sfmedir-scs", configuration: settings.common) {
+      try await SlaveDaemon.start(settings, $0)
+    }
+    throw ArgumentParser.ExitCode(status)
+  }
+}
+
+/// What an operator sets for a slave.
+struct SlaveSettings: Sendable {
+  var common: CommonConfiguration
+  var keyControl: Address
+  var dataDirectory: String
+  var segments = SegmentStoreConfiguration()
+
+  init(path: String) throws(ConfigurationError) {
+    let file = try ConfigurationFile(path: path)
+    common = try CommonConfiguration(file)
+    keyControl = try file.address("key_control")
+    dataDirectory =
+      try file.optionalAbsolutePath("data_directory") ?? common.stateDirectory + "/segments"
+    segments.maximumSegmentSizeBytes = try file.integer(
+      "segment_bytes", default: 256 << 20, in: 1 << 20...1 << 32)
+    segments.maximumPayloadSizeBytes = try file.integer(
+      "maximum_shadow_bytes", default: 256 << 20, in: 1 << 16...1 << 30)
+    try file.finish()
+  }
+}
+
+/// The running slave.
+final class SlaveDaemon: RunningDaemon {
+  private let service: SlaveService
+  private let server: Server
+
+  static func start(
+    _ settings: SlaveSettings, _ context: DaemonContext
+  ) async throws -> SlaveDaemon {
+    let common = settings.common
+    let node = try await Enrollment.loadOrJoin(
+      stateDirectory: common.stateDirectory, joinFile: common.joinFile,
+      keyControl: settings.keyControl, cluster: common.cluster, role: .slave, node: common.node,
+      group: context.group, logger: context.logger)
+    // Every segment is read at the start: not on an event loop.
+    let service = try await offload {
+      try SlaveService(
+        node: common.node, directory: settings.dataDirectory, configuration: settings.segments,
+        logger: context.logger)
+    }
+    var router = Router()
+    service.register(on: &router)
+    let server = Server(
+      configuration: ServerConfiguration(address: common.listen, cluster: common.cluster),
+      tls: try .server(node.credentials), router: router, group: context.group,
+      logger: context.logger)
+    try await offload { try server.start() }
+    context.logger.notice(
+      "serving", metadata: ["address": "\(common.listen)", "data": "\(settings.dataDirectory)"])
+    return SlaveDaemon(service: service, server: server)
+  }
+
+  private init(service: SlaveService, server: Server) {
+    self.service = service
+    self.server = server
+  }
+
+  func shutdown(graceMilliseconds: UInt64) async {
+    await server.shutdown(graceMilliseconds: graceMilliseconds)
+    await service.stop()
+  }
+}

@@ -1,0 +1,71 @@
+import Base
+import Foundation
+import SegmentStore
+
+let folder = "/store"
+let storeIdentifier: [UInt8] = (0..<16).map { $0 }
+
+func smallConfiguration(segmentBytes: Int = 4096) -> SegmentStoreConfiguration {
+  var configuration = SegmentStoreConfiguration()
+  configuration.maximumSegmentSizeBytes = segmentBytes
+  configuration.makeStoreIdentifier = { storeIdentifier }
+  return configuration
+}
+
+func open(
+  _ disk: SimulatedDisk, _ configuration: SegmentStoreConfiguration = smallConfiguration()
+) throws(SegmentStoreError) -> (SegmentStore, RecoveryReport) {
+  try SegmentStore.open(directory: folder, disk: disk, configuration: configuration)
+}
+
+func segmentPath(_ identifier: UInt64) -> String {
+  let digits = String(identifier, radix: 16)
+  return "\(folder)/" + String(repeating: "0", count: 16 - digits.count) + digits + ".segment"
+}
+
+func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+/// The error a call throws, nil where it succeeds.
+func failure<Result>(
+  _ body: () async throws(SegmentStoreError) -> Result
+) async -> SegmentStoreError? {
+  do throws(SegmentStoreError) {
+    _ = try await body()
+    return nil
+  } catch { return error }
+}
+
+/// A value that closures on other threads change.
+final class Locked<Value>: @unchecked Sendable {
+  private let lock = NSLock()
+  private var value: Value
+  init(_ value: Value) { self.value = value }
+  func with<Result>(_ body: (inout Value) -> Result) -> Result {
+    lock.lock()
+    defer { lock.unlock() }
+    return body(&value)
+  }
+}
+
+/// Lets other tasks run until a condition that their progress brings about holds.
+func until(_ condition: () -> Bool) async {
+  while !condition() { await Task.yield() }
+}
+
+/// A small seeded generator (SplitMix64), so that a failure's printed seed replays it.
+struct SeededGenerator: RandomNumberGenerator {
+  private var state: UInt64
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var value = state
+    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+    return value ^ (value >> 31)
+  }
+
+  mutating func bytes(_ count: Int) -> [UInt8] {
+    (0..<count).map { _ in UInt8.random(in: 0...255, using: &self) }
+  }
+}
