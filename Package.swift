@@ -157,7 +157,7 @@ let package = Package(
     .target(
       name: "CommandLineTool",
       dependencies: [
-        "Base", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
+        "Base", "CWire", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
         "Shadows", argumentParser, histogram, logging,
       ],
       swiftSettings: house),
@@ -238,9 +238,7 @@ let package = Package(
       swiftSettings: house),
     .testTarget(
       name: "CommandLineToolTests",
-      dependencies: [
-        "Base", "CommandLineTool", "DaemonSupport", "Messages", "RPC", argumentParser,
-      ],
+      dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
       swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
