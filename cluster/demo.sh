@@ -97,13 +97,14 @@ store_and_kill() {
   wait "$upload" || status=$?
   cat "$work/upload.errors" >&2
   grep '"status":"failed"' "$log" | text error >&2 || true
-  # What is no image is refused, and a person's folder may hold such files.
-  refused=$(grep -c '"reason":"UndecodableImage"' "$log" || true)
+  # What is no image is refused with this code, and a person's folder may hold such files.
+  refused=$(grep -c '"code":"INVALID_ARGUMENT"' "$log" || true)
   failed=$(grep -c '"status":"failed"' "$log" || true)
   [ "$failed" -eq "$refused" ] || fail "not every image was stored (exit code $status)"
   stored_count=$(grep '"type":"summary"' "$log" | number stored)
   printf '%s stored; %s was killed %s\n' "$stored_count images" "$victim" "$moment"
-  "$sfmedir" upload "$images" --recursive
+  # Again: nothing is sent twice. Files that are no images are refused again.
+  "$sfmedir" upload "$images" --recursive || [ "$refused" -gt 0 ]
 }
 
 query_some() {
@@ -167,7 +168,9 @@ step 'Stopping the cluster'
 up=no
 
 step 'Done'
-printf '%s images were stored\n' "$stored_count"
+printf '%s images were stored' "$stored_count"
+if [ "$refused" -gt 0 ]; then printf ' (%s files are no images and were refused)' "$refused"; fi
+printf '\n'
 printf 'slave %s was killed %s\n' "$victim" "$moment"
 printf '%s queries were answered\n' "$answered"
 printf 'all %s originals came back identical (sha256)\n' "$identical"
