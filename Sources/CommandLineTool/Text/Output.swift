@@ -57,10 +57,9 @@ public struct Output: Sendable {
   /// How a command failed; with `--json` one object.
   public func fail(_ failure: CommandFailure) {
     if json {
-      let object: JSONObject = [
-        "type": "error", "error": .string(failure.message), "advice": .string(failure.advice),
-        "code": .string(failure.code), "exit_status": JSONValue(failure.status.rawValue),
-      ]
+      var object: JSONObject = ["type": "error"]
+      failure.add(to: &object)
+      object["exit_status"] = JSONValue(failure.status.rawValue)
       Self.write(object.line + "\n", to: STDERR_FILENO)
       return
     }
