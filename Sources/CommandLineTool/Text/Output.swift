@@ -78,7 +78,9 @@ public struct Output: Sendable {
 
   private func writeMessage(of failure: CommandFailure, after head: String) {
     let head = errorHasColours ? Self.coloured(head, .red) : head
-    Self.write("\(head) \(printable(failure.message))\n", to: STDERR_FILENO)
+    // A message may quote the last lines of a log.
+    let lines = failure.message.split(separator: "\n").map { printable(String($0)) }
+    Self.write("\(head) \(lines.joined(separator: "\n"))\n", to: STDERR_FILENO)
   }
 
   private func writeAdvice(of failure: CommandFailure) {
