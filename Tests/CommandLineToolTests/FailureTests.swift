@@ -19,7 +19,8 @@ import Testing
   }
 
   @Test func whatCanBeDoneIsSaid() {
-    for code in StatusCode.allCases where CommandLineTool.ExitStatus(code).rawValue >= 66 && code != .cancelled {
+    for code in StatusCode.allCases
+    where CommandLineTool.ExitStatus(code).rawValue >= 66 && code != .cancelled {
       let failure = CommandFailure(RPCError(code, "why"), during: "storing a.png")
       #expect(failure.message == "storing a.png: why")
       #expect(!failure.advice.isEmpty, "\(code)")

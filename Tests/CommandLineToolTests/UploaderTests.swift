@@ -83,7 +83,7 @@ private final class FakeOwner: UploadTarget {
     let items = try items(scratch, ["a": "1", "b": "22", "c": "333", "d": "4444"])
     let owner = FakeOwner(failures: [
       "a": [RPCError(.unavailable, "starting"), RPCError(.resourceExhausted, "busy")],
-      "b": [RPCError(.invalidArgument, "not a picture", reason: "Undecodable")],
+      "b": [RPCError(.invalidArgument, "not a picture", reason: "UndecodableImage")],
       "d": [RPCError(.resourceExhausted, "too large", reason: "TooLarge")],
     ])
     let progress = Locked(ProgressState())

@@ -17,7 +17,7 @@ struct BenchEndToEndCommand: ToolCommand {
       JSON: one line with upload_images_per_second, query_ms_p50, query_ms_p99, first_result_ms_p50 \
       (until the first result and its original have come), stored_bytes_per_byte (shadows on all \
       slaves by bytes of the originals), disk_bytes_per_byte (what the slaves' files take), images, \
-      bytes, queries, results_per_query, slaves, sharing, build, version, date, machine.
+      not_images, bytes, queries, results_per_query, slaves, sharing, build, version, date, machine.
       """)
 
   @OptionGroup var outputOptions: OutputOptions

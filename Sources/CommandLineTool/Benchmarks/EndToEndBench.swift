@@ -6,6 +6,8 @@ import RPC
 /// What a run over a whole cluster measured.
 struct EndToEndFigures: Sendable {
   var images = 0
+  /// Files of the folder that are no images, and so were not stored.
+  var notImages = 0
   var bytes: UInt64 = 0
   var uploadSeconds = 0.0
   /// In microseconds.
@@ -31,7 +33,8 @@ struct EndToEndFigures: Sendable {
       "first_result_ms_p50": JSONValue(milliseconds(firstResultTimes, 50)),
       "stored_bytes_per_byte": JSONValue(Double(storedBytes) / Double(bytes)),
       "disk_bytes_per_byte": JSONValue(Double(diskBytes) / Double(bytes)),
-      "images": JSONValue(images), "bytes": JSONValue(bytes), "queries": JSONValue(queries),
+      "images": JSONValue(images), "not_images": JSONValue(notImages), "bytes": JSONValue(bytes),
+      "queries": JSONValue(queries),
       "results_per_query": JSONValue(Double(results) / Double(max(1, queries))),
       "slaves": JSONValue(slaves), "sharing": .string(sharing),
     ]
@@ -104,13 +107,19 @@ struct EndToEndBench: Sendable {
       case .stored:
         stored.append(outcome.item)
         figures.bytes += outcome.item.sizeBytes
-      case .failed(let failure): throw failure
+      case .failed(let failure):
+        // A folder of images may hold a list of them.
+        guard failure.isUndecodableImage else { throw failure }
+        figures.notImages += 1
       case .notTried: throw CancellationError()
       // The same picture twice is stored once and counted once.
       case .duplicate, .alreadyStored: break
       }
     }
     figures.images = stored.count
+    guard !stored.isEmpty else {
+      throw CommandFailure(.badInput, "none of the \(items.count) files is an image")
+    }
     return stored
   }
 

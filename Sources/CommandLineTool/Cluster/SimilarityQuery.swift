@@ -69,8 +69,7 @@ struct QueryAnswer {
     ImageLine.add(tags, to: &line)
     if let path { line["path"] = .string(path) }
     if let failure {
-      line["error"] = .string(failure.message)
-      line["code"] = .string(failure.code)
+      failure.add(to: &line)
     } else if !result.problem.isEmpty {
       line["error"] = .string(result.problem)
     }

@@ -191,7 +191,7 @@ public struct Uploader<Target: UploadTarget>: Sendable {
       return (.stored(reply), sent.withLock { $0 })
     } catch {
       var failure = CommandFailure(error, during: "storing \(item.path)")
-      if failure.status == .badInput, failure.advice.isEmpty {
+      if failure.isUndecodableImage {
         failure.advice =
           "nothing of it was stored; what can be: uncompressed DICOM, PNG and JPEG"
       }

@@ -4,7 +4,12 @@ import Glibc
 /// SIGINT and SIGTERM cancel the command's task, so that it can take away what it began;
 /// the second one ends the process at once.
 enum Interruption {
-  private static let state = Locked<(happened: Bool, cancel: (@Sendable () -> Void)?)>((false, nil))
+  private struct State {
+    var isInstalled = false
+    var happened = false
+    var cancel: (@Sendable () -> Void)?
+  }
+  private static let state = Locked(State())
 
   static var happened: Bool { state.withLock { $0.happened } }
 
@@ -23,35 +28,63 @@ enum Interruption {
   }
 
   private static func install() {
-    var signals = signalSet()
-    // Blocked here and so in all later threads: only the thread below takes them.
-    pthread_sigmask(SIG_BLOCK, &signals, nil)
+    let isFirst = state.withLock { state in
+      defer { state.isInstalled = true }
+      return !state.isInstalled
+    }
+    guard isFirst else { return }
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { return }
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    // A full pipe must not hold up the handler.
+    _ = fcntl(ends[1], F_SETFL, O_NONBLOCK)
+    interruptionPipe = ends[1]
+    let readEnd = Unmanaged.passRetained(Descriptor(ends[0])).toOpaque()
     var thread = pthread_t()
     let failure = pthread_create(
       &thread, nil,
-      { _ in
-        Interruption.wait()
+      { pointer in
+        Interruption.wait(on: Unmanaged<Descriptor>.fromOpaque(pointer!).takeRetainedValue())
         return nil
-      }, nil)
+      }, readEnd)
     precondition(failure == 0, "no thread for signals: \(failure)")
     pthread_detach(thread)
+    for number in [SIGINT, SIGTERM] { handle(number) }
   }
 
-  private static func signalSet() -> sigset_t {
-    var signals = sigset_t()
-    sigemptyset(&signals)
-    sigaddset(&signals, SIGINT)
-    sigaddset(&signals, SIGTERM)
-    return signals
+  private final class Descriptor {
+    let number: Int32
+
+    init(_ number: Int32) { self.number = number }
   }
 
-  private static func wait() {
-    var signals = signalSet()
+  private static func handle(_ number: Int32) {
+    var action = sigaction()
+    sigaction(number, nil, &action)
+    // A shell's background job and nohup ignore signals on purpose.
+    let handler = unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+    if handler == unsafeBitCast(SIG_IGN, to: Int.self) { return }
+    action = sigaction()
+    action.sa_flags = SA_RESTART
+    action.__sigaction_handler.sa_handler = { number in
+      // Nothing but write(2): a handler may interrupt any other code at any point.
+      var byte = UInt8(truncatingIfNeeded: number)
+      let before = errno
+      _ = write(interruptionPipe, &byte, 1)
+      errno = before
+    }
+    sigaction(number, &action, nil)
+  }
+
+  private static func wait(on descriptor: Descriptor) {
     while true {
-      var number: Int32 = 0
-      guard sigwait(&signals, &number) == 0 else { continue }
+      var number: UInt8 = 0
+      guard read(descriptor.number, &number, 1) == 1 else {
+        if errno == EINTR { continue }
+        return
+      }
       let cancel = state.withLock { state -> (@Sendable () -> Void)? in
-        if state.happened { _exit(128 + number) }
+        if state.happened { _exit(128 + Int32(number)) }
         state.happened = true
         return state.cancel
       }
@@ -59,3 +92,7 @@ enum Interruption {
     }
   }
 }
+
+/// Written once, before the handler that reads it is there; a plain global, so that reading it in a
+/// signal handler runs no initializer.
+nonisolated(unsafe) private var interruptionPipe: Int32 = -1

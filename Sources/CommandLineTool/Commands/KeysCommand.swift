@@ -89,8 +89,8 @@ struct KeysRotateCommand: ToolCommand {
     commandName: "rotate",
     abstract: "Add a new version of a key.",
     discussion: """
-      Older versions stay, so that what they protect can still be opened. Daemons use the new \
-      version once they have fetched it: at their next start.
+      Older versions stay, so that what they protect can still be opened. A daemon uses the new \
+      version once it has fetched it: at its next start, owners and users also by themselves.
 
       EXAMPLE
         sfmedir keys rotate image

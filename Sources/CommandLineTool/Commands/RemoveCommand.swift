@@ -15,7 +15,7 @@ struct RemoveCommand: ToolCommand {
         sfmedir rm 0f3a5c...e1
 
       JSON: a line {"type":"image"} for each id with image_id, status (removed, not_found, failed), \
-      error, code; then one {"type":"summary"} with removed, failed.
+      error, advice, code, reason; then one {"type":"summary"} with removed, failed.
 
       Exit codes: 0 all removed; 1 some were not there or failed; 66 the only one was not there; \
       see docs/command-line.md.
@@ -35,8 +35,7 @@ struct RemoveCommand: ToolCommand {
       if let failure = await remove(id, from: owner) {
         failures.append(failure)
         line["status"] = failure.status == .notFound ? "not_found" : "failed"
-        line["error"] = .string(failure.message)
-        line["code"] = .string(failure.code)
+        failure.add(to: &line)
       } else {
         line["status"] = "removed"
       }

@@ -15,7 +15,7 @@ struct UploadCommand: ToolCommand {
 
       JSON: a line {"type":"file"} for each file with path, status (stored, already_stored, \
       duplicate, failed, not_tried), bytes, image_id, sealed_bytes, shadow_bytes, error, advice, \
-      code; then one {"type":"summary"} with files, stored, already_stored, duplicates, failed, \
+      code, reason; then one {"type":"summary"} with files, stored, already_stored, duplicates, failed, \
       not_tried, bytes, seconds.
 
       Exit codes: 0 all stored; 1 some files failed; see docs/command-line.md.

@@ -64,9 +64,7 @@ struct UploadReport {
 
   private static func add(_ failure: CommandFailure, to line: inout JSONObject) {
     line["status"] = "failed"
-    line["error"] = .string(failure.message)
-    line["advice"] = .string(failure.advice)
-    line["code"] = .string(failure.code)
+    failure.add(to: &line)
   }
 
   func print(to output: Output) {

@@ -40,6 +40,8 @@ public struct CommandFailure: Error, Equatable, Sendable, CustomStringConvertibl
   public var status: ExitStatus
   /// Stable, for programs: a gRPC status name, or the command line's own.
   public var code: String
+  /// The domain's own name of a failed call's error, for instance "UndecodableImage"; else empty.
+  public var reason = ""
 
   public init(_ status: ExitStatus, _ message: String, advice: String = "", code: String? = nil) {
     self.status = status
@@ -54,6 +56,18 @@ public struct CommandFailure: Error, Equatable, Sendable, CustomStringConvertibl
     advice = Self.advice(for: error)
     status = ExitStatus(error.code)
     code = error.code.description
+    reason = error.reason
+  }
+
+  /// The file is no picture, as the image owner judges it.
+  public var isUndecodableImage: Bool { reason == "UndecodableImage" }
+
+  /// The members that an item's line of JSON has where the item failed.
+  func add(to line: inout JSONObject) {
+    line["error"] = .string(message)
+    line["advice"] = .string(advice)
+    line["code"] = .string(code)
+    line["reason"] = .string(reason)
   }
 
   /// Any error that a command may end with.

@@ -57,10 +57,9 @@ public struct Output: Sendable {
   /// How a command failed; with `--json` one object.
   public func fail(_ failure: CommandFailure) {
     if json {
-      let object: JSONObject = [
-        "type": "error", "error": .string(failure.message), "advice": .string(failure.advice),
-        "code": .string(failure.code), "exit_status": JSONValue(failure.status.rawValue),
-      ]
+      var object: JSONObject = ["type": "error"]
+      failure.add(to: &object)
+      object["exit_status"] = JSONValue(failure.status.rawValue)
       Self.write(object.line + "\n", to: STDERR_FILENO)
       return
     }
@@ -79,7 +78,9 @@ public struct Output: Sendable {
 
   private func writeMessage(of failure: CommandFailure, after head: String) {
     let head = errorHasColours ? Self.coloured(head, .red) : head
-    Self.write("\(head) \(printable(failure.message))\n", to: STDERR_FILENO)
+    // A message may quote the last lines of a log.
+    let lines = failure.message.split(separator: "\n").map { printable(String($0)) }
+    Self.write("\(head) \(lines.joined(separator: "\n"))\n", to: STDERR_FILENO)
   }
 
   private func writeAdvice(of failure: CommandFailure) {
