@@ -88,7 +88,7 @@ import Testing
 
   @Test func everyCommandHasJSONAndAnExample() {
     let all = commands(below: SFMedIR.self)
-    #expect(all.count == 20)
+    #expect(all.count == 19)
     for command in all {
       let help = command.helpMessage(columns: 100)
       #expect(help.contains("--json"), "\(command)")

@@ -14,12 +14,12 @@ import Testing
       .internalError: 70, .unavailable: 69, .dataLoss: 74, .unauthenticated: 77,
     ]
     for code in StatusCode.allCases {
-      #expect(ExitStatus(code).rawValue == expected[code], "\(code)")
+      #expect(CommandLineTool.ExitStatus(code).rawValue == expected[code], "\(code)")
     }
   }
 
   @Test func whatCanBeDoneIsSaid() {
-    for code in StatusCode.allCases where ExitStatus(code).rawValue >= 66 && code != .cancelled {
+    for code in StatusCode.allCases where CommandLineTool.ExitStatus(code).rawValue >= 66 && code != .cancelled {
       let failure = CommandFailure(RPCError(code, "why"), during: "storing a.png")
       #expect(failure.message == "storing a.png: why")
       #expect(!failure.advice.isEmpty, "\(code)")
@@ -30,7 +30,7 @@ import Testing
   }
 
   @Test func fileErrors() {
-    func status(_ number: Int32) -> ExitStatus {
+    func status(_ number: Int32) -> CommandLineTool.ExitStatus {
       CommandFailure(FileError("open", "/x", number: number)).status
     }
     #expect(status(ENOENT) == .notFound)

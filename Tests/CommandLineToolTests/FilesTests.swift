@@ -125,6 +125,15 @@ final class ScratchFolder {
     ("/a/b/c", "/a/b"), ("/a", "/"), ("/", "/"), ("c", "."), ("a/b/", "a"), ("./a", "."),
   ]) func parents(_ path: String, _ parent: String) { #expect(Files.parent(of: path) == parent) }
 
+  @Test func absolutePathsOfWhatIsNotThereYet() throws {
+    let folder = try ScratchFolder()
+    let real = Files.absolute(folder.path)
+    #expect(Files.absolute("\(folder.path)/./a/../b") == "\(real)/b")
+    #expect(Files.absolute("\(folder.path)/new/deeper/") == "\(real)/new/deeper")
+    #expect(Files.absolute("./nothing-here") == Files.absolute(".") + "/nothing-here")
+    #expect(Files.absolute("/nothing-here") == "/nothing-here")
+  }
+
   @Test func foldersGiveTheirFilesInOrder() throws {
     let folder = try ScratchFolder()
     for name in ["b.png", "a.png", ".hidden", "sub/c.png", "sub/.git/d"] {

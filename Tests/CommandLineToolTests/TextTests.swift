@@ -98,7 +98,7 @@ import Testing
     for width in 0...120 {
       let line = state(done: 1024, files: 10, seconds: 2).line(width: width)
       #expect(line.count <= width, "width \(width): \(line)")
-      #expect(line.contains("[") == (width >= 70), "width \(width): \(line)")
+      #expect(line.contains("[") == (width >= 69), "width \(width): \(line)")
     }
   }
 

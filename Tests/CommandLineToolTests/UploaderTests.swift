@@ -95,6 +95,7 @@ private final class FakeOwner: UploadTarget {
     #expect(owner.state.withLock { $0.attempts } == ["a": 3, "b": 1, "c": 1, "d": 1])
     guard case .failed(let failure) = outcomes[1].result else { return }
     #expect(failure.status == .badInput)
+    #expect(failure.advice.contains("nothing of it was stored"))
     #expect(failure.message == "storing \(items[1].path): not a picture")
     let state = progress.withLock { $0 }
     #expect(state.filesDone == 4)

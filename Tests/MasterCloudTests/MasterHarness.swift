@@ -228,8 +228,3 @@ func rpcError<Value>(_ body: () async throws(RPCError) -> Value) async -> RPCErr
     return error
   }
 }
-
-/// Waits for what must come; the test's time limit ends a wait that never does.
-func eventually(_ condition: () async throws -> Bool) async throws {
-  while try await !condition() { await Task.yield() }
-}

@@ -71,28 +71,6 @@ final class Harness: Sendable {
   func stop() async { await server.shutdown(graceMilliseconds: 0) }
 }
 
-/// Waits for something that must come; the test's own time limit ends a wait that never does.
-func eventually(_ condition: @Sendable () -> Bool) async {
-  while !condition() { await Task.yield() }
-}
-
-/// Opened once; whoever waits goes on.
-actor Gate {
-  private var isOpen = false
-  private var waiters: [CheckedContinuation<Void, Never>] = []
-
-  func open() {
-    isOpen = true
-    for waiter in waiters { waiter.resume() }
-    waiters = []
-  }
-
-  func wait() async {
-    if isOpen { return }
-    await withCheckedContinuation { waiters.append($0) }
-  }
-}
-
 /// The error of a call that must fail.
 func failure<Value>(_ body: () async throws(RPCError) -> Value) async -> RPCError? {
   do {

@@ -190,7 +190,11 @@ public struct Uploader<Target: UploadTarget>: Sendable {
       }
       return (.stored(reply), sent.withLock { $0 })
     } catch {
-      let failure = CommandFailure(error, during: "storing \(item.path)")
+      var failure = CommandFailure(error, during: "storing \(item.path)")
+      if failure.status == .badInput, failure.advice.isEmpty {
+        failure.advice =
+          "nothing of it was stored; what can be: uncompressed DICOM, PNG and JPEG"
+      }
       return (.failed(failure), sent.withLock { $0 })
     }
   }

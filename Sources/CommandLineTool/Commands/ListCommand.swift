@@ -53,11 +53,12 @@ struct ListCommand: ToolCommand {
     if !images.isEmpty { output.print(Self.table(images)) }
     output.print("\(Units.count(images.count, "image")), \(Units.bytes(bytes))")
     let problems = images.filter { !$0.problem.isEmpty }
-    for image in problems {
-      output.fail(
-        item: CommandFailure(
-          .someFailed, "the tags of \(image.imageID.hex) cannot be opened: \(image.problem)"))
-    }
+    output.fail(
+      items: problems.map { image in
+        CommandFailure(
+          .someFailed, "the tags of \(image.imageID.hex) cannot be opened: \(image.problem)",
+          advice: "a key version that this daemon lacks comes with its next start")
+      })
     return problems.isEmpty ? .success : .someFailed
   }
 

@@ -105,7 +105,7 @@ struct QueryCommand: ToolCommand {
     } else {
       output.print(QueryAnswer.table(results, withPaths: out != nil))
     }
-    for answer in problems { answer.failure.map { output.fail(item: $0) } }
+    output.fail(items: problems.compactMap(\.failure))
     if let montage { output.print("montage: \(montage)") }
     var summary: JSONObject = [
       "type": "summary", "results": JSONValue(results.count),

@@ -37,13 +37,13 @@ struct RemoveCommand: ToolCommand {
         line["status"] = failure.status == .notFound ? "not_found" : "failed"
         line["error"] = .string(failure.message)
         line["code"] = .string(failure.code)
-        output.fail(item: failure)
       } else {
         line["status"] = "removed"
       }
       output.emit(line)
       try Task.checkCancellation()
     }
+    output.fail(items: failures)
     let removed = ids.count - failures.count
     output.emit([
       "type": "summary", "removed": JSONValue(removed), "failed": JSONValue(failures.count),

@@ -82,7 +82,7 @@ struct UploadReport {
       "bytes": JSONValue(bytes), "sealed_bytes": JSONValue(sealedBytes),
       "shadow_bytes": JSONValue(shadowBytes), "seconds": JSONValue(seconds),
     ])
-    for (_, failure) in failures { output.fail(item: failure) }
+    output.fail(items: failures.map(\.failure))
     output.print(summary)
     if notTried > 0 {
       output.print("run the command again to send the rest: what is stored is not sent twice")

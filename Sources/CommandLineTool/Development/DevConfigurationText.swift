@@ -11,7 +11,7 @@ struct DevConfigurationText {
   /// `DIR/config/NODE.toml`
   func daemon(_ node: DevNode) -> String {
     var lines = [
-      "# \(node.name) of the cluster in \(folder.path); written anew by 'sfmedir dev up'.",
+      "# \(node.name) of the cluster in \(printable(folder.path)); written anew by 'sfmedir dev up'.",
       "cluster = \(quoted(DevPlan.cluster))",
       "node = \(quoted(node.name))",
       "listen = \(quoted("\(node.address)"))",
@@ -34,6 +34,7 @@ struct DevConfigurationText {
   }
 
   static let graceSeconds = 5
+  private static let fewSlaves = 4
 
   private var masterLines: [String] {
     let slaves = plan.nodes(.slave)
@@ -42,8 +43,8 @@ struct DevConfigurationText {
       lines.append("fixed_threshold = \(plan.sharing.threshold)")
       lines.append("fixed_shadows = \(plan.sharing.shadows)")
     }
-    // With three slaves two shadows of which two are needed would leave nothing to lose.
-    if slaves.count == DevPlan.fewestSlaves || plan.sharing.shadows == slaves.count {
+    // Few slaves: without this, an upload while one of them is down would find too few.
+    if slaves.count <= Self.fewSlaves || plan.sharing.shadows == slaves.count {
       lines.append("allow_all_slaves = true")
     }
     for slave in slaves {
@@ -60,7 +61,7 @@ struct DevConfigurationText {
     let owners = plan.nodes(.imageOwner)
     let users = plan.nodes(.imageUser)
     let lines = [
-      "# The command line's settings for the cluster in \(folder.path).",
+      "# The command line's settings for the cluster in \(printable(folder.path)).",
       "cluster = \(quoted(DevPlan.cluster))",
       "node = \(quoted(DevPlan.operatorNode))",
       "state_directory = \(quoted(folder.state(DevPlan.operatorNode)))",

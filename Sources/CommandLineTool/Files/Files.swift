@@ -195,16 +195,16 @@ enum Files {
     String(path.split(separator: "/").last ?? "")
   }
 
-  /// From the root of the file system, links resolved where the path exists.
+  /// From the root of the file system, links resolved as far as the path exists.
   static func absolute(_ path: String) -> String {
     if let resolved = realpath(path, nil) {
       defer { free(resolved) }
       return String(cString: resolved)
     }
-    if path.hasPrefix("/") { return path }
-    guard let current = getcwd(nil, 0) else { return path }
-    defer { free(current) }
-    return "\(String(cString: current))/\(path)"
+    let parent = parent(of: path)
+    guard parent != path else { return path }
+    let folder = absolute(parent)
+    return folder == "/" ? "/\(lastComponent(of: path))" : "\(folder)/\(lastComponent(of: path))"
   }
 
   /// Makes a fresh folder in TMPDIR, or /tmp.

@@ -64,17 +64,25 @@ public struct Output: Sendable {
       Self.write(object.line + "\n", to: STDERR_FILENO)
       return
     }
-    write(failure, after: "sfmedir:")
+    writeMessage(of: failure, after: "sfmedir:")
+    writeAdvice(of: failure)
   }
 
-  /// How one item of several failed; with `--json` the item's own line has said so already.
-  public func fail(item failure: CommandFailure) {
-    if !json { write(failure, after: "failed:") }
+  /// How items failed; with `--json` their own lines have said so already. What can be done about
+  /// several of them is said once.
+  public func fail(items failures: [CommandFailure]) {
+    guard !json else { return }
+    for failure in failures { writeMessage(of: failure, after: "failed:") }
+    var said: Set<String> = []
+    for failure in failures where said.insert(failure.advice).inserted { writeAdvice(of: failure) }
   }
 
-  private func write(_ failure: CommandFailure, after head: String) {
+  private func writeMessage(of failure: CommandFailure, after head: String) {
     let head = errorHasColours ? Self.coloured(head, .red) : head
     Self.write("\(head) \(printable(failure.message))\n", to: STDERR_FILENO)
+  }
+
+  private func writeAdvice(of failure: CommandFailure) {
     if !failure.advice.isEmpty { Self.write("  \(printable(failure.advice))\n", to: STDERR_FILENO) }
   }
 
