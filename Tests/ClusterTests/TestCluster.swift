@@ -76,10 +76,12 @@ final class TestCluster: Sendable {
     // Files, not pipes: a daemon that inherited a pipe would keep the reader waiting.
     let label = UUID().uuidString
     let (output, errors) = (directory.path("out-\(label)"), directory.path("err-\(label)"))
-    for path in [output, errors] { FileManager.default.createFile(atPath: path, contents: nil) }
+    for path in [output, errors] {
+      #expect(FileManager.default.createFile(atPath: path, contents: nil))
+    }
     process.standardInput = FileHandle.nullDevice
-    process.standardOutput = try #require(FileHandle(forWritingAtPath: output))
-    process.standardError = try #require(FileHandle(forWritingAtPath: errors))
+    process.standardOutput = FileHandle(forWritingAtPath: output)
+    process.standardError = FileHandle(forWritingAtPath: errors)
     try process.run()
     process.waitUntilExit()
     let text = String(decoding: try Data(contentsOf: URL(fileURLWithPath: output)), as: UTF8.self)
