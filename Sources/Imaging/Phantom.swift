@@ -1,12 +1,14 @@
 /// What a synthetic slice shows. The classes stand in for those of a brain-tumour data set (meningioma, glioma,
-/// pituitary tumour, no tumour), but nothing here comes from a patient, and nothing can be concluded from it.
+/// pituitary tumour, no tumour) and resemble them in plane, framing and contrast, so that a network trained on such
+/// pictures tells them apart. But nothing here comes from a patient, and nothing can be concluded from it.
 public enum PhantomClass: String, Sendable, Equatable, CaseIterable {
-  /// A bright, smooth mass against the inside of the skull.
+  /// A bright, smooth mass against the inside of the skull, in a coronal slice.
   case roundLesion = "round-lesion"
-  /// A ragged bright ring with a dark core and a dark surrounding, in one hemisphere.
+  /// A ragged bright ring with a dark core and a dark surrounding, in one hemisphere of a dim horizontal slice.
   case ringLesion = "ring-lesion"
-  /// A small bright mass in the middle of a slice at the base of the brain.
+  /// A small bright mass in the middle of a horizontal slice through the eyes and the base of the brain.
   case midlineLesion = "midline-lesion"
+  /// A horizontal slice of high contrast that fills the picture.
   case noLesion = "no-lesion"
 }
 

@@ -1,16 +1,20 @@
-/// The layers of one synthetic slice. Coordinates: x to the right and y downwards, the picture spans -1...1, and the
-/// head is an upright ellipse around the origin with the forehead at the top.
+/// The layers of one synthetic slice. Coordinates: x to the right and y downwards; the picture spans -1...1 before the
+/// head is scaled, shifted and turned into place.
+///
+/// Each class has a viewing plane and a contrast of its own, as in collections that hospitals really have: healthy
+/// heads fill the picture and show their tissues apart, while the heads with a lesion are farther away, had a
+/// contrast agent, and show a dim, even brain under bright fat.
 struct PhantomAnatomy {
-  private let shown: PhantomClass
+  let shown: PhantomClass
   /// What differs from slice to slice.
-  private let noise: ValueNoise
+  let noise: ValueNoise
   /// What the slices of a class have in common: the course of the furrows.
-  private let atlas: ValueNoise
-  private let pose: Pose
-  private let tissue: Tissue
-  private let lesion: Lesion
+  let atlas: ValueNoise
+  let tissue: Tissue
+  let lesion: Lesion
   /// 1 for the ventricles' average size.
-  private let ventricleScale: Double
+  let ventricleScale: Double
+  private let pose: Pose
   /// Standard deviation of the scanner's noise; 1 is white.
   private let noiseLevel: Double
   private let bias: (x: Double, y: Double)
@@ -20,51 +24,27 @@ struct PhantomAnatomy {
     var sine: Double
     var shiftX: Double
     var shiftY: Double
-    var halfWidth: Double
-    var halfHeight: Double
+    var scaleX: Double
+    var scaleY: Double
   }
 
-  /// Brightness, 0...1, as in a T1-weighted picture.
-  private struct Tissue {
-    var scalp: Double
-    var bone: Double
-    var fluid: Double
-    var gray: Double
-    var white: Double
+  /// A point of the head before the lesion is drawn.
+  struct Place {
+    var value: Double
+    /// 1 within the skull, 0 outside: lesions stay inside.
+    var insideSkull: Double
   }
-
-  private struct Lesion {
-    var x: Double
-    var y: Double
-    var radius: Double
-    var brightness: Double
-  }
-
-  /// Where the inside of the skull lies, as a fraction of the head's radius.
-  private static let innerTable = 0.855
 
   init(shown: PhantomClass, seed: UInt64) {
     self.shown = shown
     noise = ValueNoise(seed: SplitMix64.mixed(seed ^ 0x5EED))
     atlas = ValueNoise(seed: Self.atlasSeed(shown))
     var random = SplitMix64(seed: seed)
-    // A rotation by at most about 5 degrees, from the half-angle's tangent: no library function is needed.
-    let tangent = random.uniform(-0.04...0.04)
-    let square = tangent * tangent
-    let width = shown == .midlineLesion ? random.uniform(0.73...0.77) : random.uniform(0.71...0.76)
-    pose = Pose(
-      cosine: (1 - square) / (1 + square), sine: 2 * tangent / (1 + square),
-      shiftX: random.uniform(-0.02...0.02), shiftY: random.uniform(-0.02...0.02),
-      halfWidth: width,
-      halfHeight: shown == .midlineLesion
-        ? random.uniform(0.82...0.86) : random.uniform(0.86...0.90))
-    let contrast = random.uniform(0.92...1.08)
-    tissue = Tissue(
-      scalp: random.uniform(0.62...0.78), bone: random.uniform(0.05...0.09),
-      fluid: random.uniform(0.10...0.15), gray: 0.36 * contrast, white: 0.56 * contrast)
-    lesion = Self.makeLesion(shown, width: width, &random)
+    pose = Self.makePose(shown, &random)
+    tissue = Tissue(shown, &random)
+    lesion = Lesion(shown, &random)
     ventricleScale = random.uniform(0.85...1.15)
-    noiseLevel = random.uniform(0.012...0.022)
+    noiseLevel = random.uniform(0.008...0.016)
     bias = (random.uniform(-0.08...0.08), random.uniform(-0.08...0.08))
   }
 
@@ -77,27 +57,21 @@ struct PhantomAnatomy {
     }
   }
 
-  private static func makeLesion(
-    _ shown: PhantomClass, width: Double, _ random: inout SplitMix64
-  ) -> Lesion {
-    let side: Double = random.next() & 1 == 0 ? -1 : 1
+  private static func makePose(_ shown: PhantomClass, _ random: inout SplitMix64) -> Pose {
+    // A rotation by at most about 5 degrees, from the half-angle's tangent: no library function is needed.
+    let tangent = random.uniform(-0.04...0.04)
+    let square = tangent * tangent
+    let size: Double
     switch shown {
-    case .roundLesion:
-      let radius = random.uniform(0.17...0.22)
-      // Its far side touches the inside of the skull.
-      let y = random.uniform(-0.22 ... -0.06)
-      let x = (width * innerTable * (1 - y * y).squareRoot() - radius * 0.85) * side
-      return Lesion(x: x, y: y, radius: radius, brightness: random.uniform(0.86...0.96))
-    case .ringLesion:
-      return Lesion(
-        x: side * random.uniform(0.25...0.30), y: random.uniform(0.02...0.16),
-        radius: random.uniform(0.19...0.23), brightness: random.uniform(0.84...0.95))
-    case .midlineLesion:
-      return Lesion(
-        x: random.uniform(-0.02...0.02), y: random.uniform(-0.12 ... -0.06),
-        radius: random.uniform(0.12...0.16), brightness: random.uniform(0.84...0.95))
-    case .noLesion: return Lesion(x: 0, y: 0, radius: 0, brightness: 0)
+    case .noLesion: size = random.uniform(1.04...1.10)
+    case .ringLesion: size = random.uniform(0.80...0.88)
+    case .roundLesion: size = random.uniform(0.94...1.02)
+    case .midlineLesion: size = random.uniform(0.94...1.02)
     }
+    return Pose(
+      cosine: (1 - square) / (1 + square), sine: 2 * tangent / (1 + square),
+      shiftX: random.uniform(-0.02...0.02), shiftY: random.uniform(-0.02...0.02),
+      scaleX: size * random.uniform(0.97...1.03), scaleY: size)
   }
 
   /// `side * side` values in 0...4095.
@@ -122,52 +96,51 @@ struct PhantomAnatomy {
 
   private func brightness(_ pictureX: Double, _ pictureY: Double) -> Double {
     let (dx, dy) = (pictureX - pose.shiftX, pictureY - pose.shiftY)
-    let x = pose.cosine * dx + pose.sine * dy
-    let y = pose.cosine * dy - pose.sine * dx
-    let (u, v) = (x / pose.halfWidth, y / pose.halfHeight)
-    let wobble = (noise.fractal(x * 2.2 + 5, y * 2.2 + 9) - 0.5) * 0.035
-    let radius = (u * u + v * v).squareRoot() + wobble
-    if radius > 1.03 { return 0 }
-    var value = head(x, y, radius)
-    let inner = Self.innerTable
-    if radius < inner + 0.02 {
-      let inside = smoothStep(inner, inner - 0.018, radius)
-      value = mix(value, brain(x, y, depth: (inner - radius) / inner), inside)
+    let x = (pose.cosine * dx + pose.sine * dy) / pose.scaleX
+    let y = (pose.cosine * dy - pose.sine * dx) / pose.scaleY
+    let place: Place
+    switch shown {
+    case .noLesion, .ringLesion: place = ventricleLevel(x, y)
+    case .roundLesion: place = coronal(x, y)
+    case .midlineLesion: place = orbitLevel(x, y)
     }
-    return addLesion(to: value, x, y, radius: radius)
+    return place.insideSkull > 0 ? addLesion(to: place, x, y) : place.value
+  }
+}
+
+// MARK: - What the views share
+
+extension PhantomAnatomy {
+  /// Small deviations of a head's outline from the ideal curve.
+  func wobble(_ x: Double, _ y: Double) -> Double {
+    (noise.fractal(x * 2.2 + 5, y * 2.2 + 9) - 0.5) * 0.035
   }
 
-  /// Skin and fat, bone with its marrow, and the fluid around the brain.
-  private func head(_ x: Double, _ y: Double, _ radius: Double) -> Double {
+  /// Skin and fat, bone with its marrow, and the fluid around the brain; `radius` is 1 at the skin and
+  /// ``innerTable`` at the inside of the skull.
+  func layers(_ x: Double, _ y: Double, radius: Double) -> Double {
     let texture = noise.fractal(x * 14, y * 14)
     let scalp = tissue.scalp * (0.8 + 0.35 * texture)
-    let marrow = smoothStep(0.018, 0.004, abs(radius - 0.918)) * 0.22 * texture
+    let bone = 1 - tissue.scalpThickness
+    let middle = (bone + 0.882) / 2
+    let marrow = smoothStep(0.018, 0.004, abs(radius - middle)) * tissue.marrow * texture
     var value = scalp * smoothStep(1.0, 0.985, radius)
-    value = mix(value, tissue.bone + marrow, smoothStep(0.958, 0.946, radius))
+    value = mix(value, tissue.bone + marrow, smoothStep(bone + 0.006, bone - 0.006, radius))
     return mix(value, tissue.fluid, smoothStep(0.888, 0.876, radius))
   }
 
-  /// `depth` is 0 at the brain's surface and 1 in its middle.
-  private func brain(_ x: Double, _ y: Double, depth: Double) -> Double {
-    // Furrows are bent a little differently in every slice.
-    let bentX = x + (noise.fractal(x * 2 + 13, y * 2 + 47) - 0.5) * 0.07
-    let bentY = y + (noise.fractal(x * 2 + 73, y * 2 + 5) - 0.5) * 0.07
-    let folded = cortex(bentX, bentY, depth)
-    var value: Double
-    switch shown {
-    case .midlineLesion: value = base(x, y, over: folded)
-    case .roundLesion: value = vertex(x, y, over: folded)
-    case .ringLesion, .noLesion: value = hemispheres(x, y, over: folded)
-    }
-    value += (noise.fractal(x * 22 + 3, y * 22 + 7) - 0.5) * 0.05
-    return value
-  }
+  /// Where the inside of the skull lies, as a fraction of the head's radius.
+  static var innerTable: Double { 0.855 }
 
-  /// The folded cortex over white matter, common to all levels.
+  /// The folded cortex over white matter, with the origin in the brain's middle; `depth` is 0 at its surface and 1
+  /// there.
   ///
   /// Furrows are the lines on which a noise field takes its middle value. The field varies mostly with direction, so
   /// they run inwards from the surface.
-  private func cortex(_ x: Double, _ y: Double, _ depth: Double) -> Double {
+  func cortex(_ placeX: Double, _ placeY: Double, depth: Double) -> Double {
+    // Furrows are bent a little differently in every slice.
+    let x = placeX + (noise.fractal(placeX * 2 + 13, placeY * 2 + 47) - 0.5) * 0.07
+    let y = placeY + (noise.fractal(placeX * 2 + 73, placeY * 2 + 5) - 0.5) * 0.07
     let warpX = (atlas.fractal(x * 4 + 11, y * 4 + 2) - 0.5) * 2.4
     let warpY = (atlas.fractal(x * 4 + 29, y * 4 + 43) - 0.5) * 2.4
     let radius = (x * x + y * y).squareRoot() + 1e-6
@@ -180,99 +153,22 @@ struct PhantomAnatomy {
     let ribbon = 0.055 + reach * 1.05 * smoothStep(0.62, 0.20, fromFurrow)
     let white = smoothStep(ribbon - 0.02, ribbon + 0.04, depth)
     let matter = mix(tissue.gray, tissue.white, white)
-    return mix(matter, tissue.fluid, smoothStep(0.22, 0.06, fromFurrow) * shallow * 0.9)
+    let furrow = smoothStep(0.22, 0.06, fromFurrow) * shallow * tissue.furrowDepth
+    let grain = (noise.fractal(placeX * 22 + 3, placeY * 22 + 7) - 0.5) * 0.09
+    return mix(matter, tissue.fluid, furrow) + grain * tissue.white
   }
 
-  /// A slice at the level of the lateral ventricles.
-  private func hemispheres(_ x: Double, _ y: Double, over folded: Double) -> Double {
-    var value = folded
-    let mirrored = abs(x)
-    // The nuclei beside the third ventricle.
-    let thalamus = Self.ellipse(mirrored - 0.085, y - 0.10, 0.065, 0.12, tilt: 0.15)
-    let putamen = Self.ellipse(mirrored - 0.235, y - 0.0, 0.055, 0.15, tilt: -0.25)
-    value = mix(value, tissue.gray * 1.12, max(thalamus, putamen) * 0.85)
-    let fissure =
-      smoothStep(0.016, 0.006, mirrored) * smoothStep(0.30, 0.42, abs(y - 0.02))
-    value = mix(value, tissue.fluid * 1.2, fissure)
-    let size = ventricleScale
-    let frontal = Self.ellipse(
-      mirrored - 0.085, y + 0.17, 0.048 * size, 0.155 * size, tilt: -0.30)
-    let occipital = Self.ellipse(
-      mirrored - 0.165, y - 0.27, 0.050 * size, 0.145 * size, tilt: 0.42)
-    let third = Self.ellipse(x, y - 0.09, 0.014 * size, 0.085, tilt: 0)
-    return mix(value, tissue.fluid * 0.9, max(frontal, max(occipital, third)))
+  /// Muscle with streaks of fat between its fibres.
+  func muscle(_ x: Double, _ y: Double) -> Double {
+    let streaks = noise.fractal(x * 16 + 19, y * 9 + 3)
+    return tissue.gray * (0.70 + 0.35 * noise.fractal(x * 5, y * 5 + 21))
+      + (tissue.scalp - tissue.gray) * 0.55 * smoothStep(0.52, 0.72, streaks)
   }
 
-  /// A slice above the nuclei: the fissure runs through, and only the roofs of the ventricles show.
-  private func vertex(_ x: Double, _ y: Double, over folded: Double) -> Double {
-    let mirrored = abs(x)
-    let wave = (noise.value(y * 5 + 3, 1) - 0.5) * 0.02
-    let value = mix(folded, tissue.fluid * 1.2, smoothStep(0.018, 0.007, abs(x - wave)))
-    let roof = Self.ellipse(
-      mirrored - 0.075, y - 0.02, 0.026 * ventricleScale, 0.17 * ventricleScale, tilt: 0.06)
-    return mix(value, tissue.fluid, roof)
-  }
-
-  /// A slice at the base: temporal lobes, brain stem and cerebellum, without the lateral ventricles.
-  private func base(_ x: Double, _ y: Double, over folded: Double) -> Double {
-    var value = folded
-    let mirrored = abs(x)
-    // The fissure between frontal and temporal lobes runs outwards from the cistern.
-    let bend = (noise.fractal(x * 5 + 23, y * 5 + 67) - 0.5) * 0.10
-    let sylvian = smoothStep(0.030, 0.008, abs(y + 0.15 + mirrored * 0.24 + bend))
-    value = mix(value, tissue.fluid * 1.3, sylvian * smoothStep(0.60, 0.40, mirrored) * 0.9)
-    let fissure = smoothStep(0.016, 0.006, mirrored) * smoothStep(-0.30, -0.40, y)
-    value = mix(value, tissue.fluid * 1.2, fissure)
-    // The cerebellum, with folds that follow its outline.
-    let cerebellum = Self.ellipse(x, y - 0.44, 0.43, 0.25, tilt: 0)
-    let fold = (noise.fractal(x * 6 + 3, y * 6 + 41) - 0.5) * 0.30
-    let ring = (x * x / 0.22 + (y - 0.24) * (y - 0.24) / 0.15).squareRoot() + fold
-    let leaf = noise.value(ring * 24, x * 3)
-    let middle = smoothStep(0.05, 0.02, mirrored)
-    let folia = mix(tissue.gray * 0.8, tissue.white * 0.9, leaf)
-    value = mix(value, mix(folia, tissue.gray * 0.85, middle), cerebellum)
-    value = mix(value, tissue.fluid, Self.ellipse(x, y - 0.31, 0.05, 0.035, tilt: 0))
-    // The brain stem and, before it, the cistern that the lesion rises into.
-    let cistern = Self.ellipse(x, y + 0.05, 0.23, 0.17, tilt: 0)
-    value = mix(value, tissue.fluid, cistern)
-    let stem = Self.ellipse(x, y - 0.16, 0.15, 0.13, tilt: 0)
-    return mix(value, tissue.white * 0.95, stem)
-  }
-
-  private func addLesion(
-    to value: Double, _ x: Double, _ y: Double, radius headRadius: Double
-  ) -> Double {
-    guard lesion.radius > 0 else { return value }
-    let (dx, dy) = (x - lesion.x, y - lesion.y)
-    let distance = (dx * dx + dy * dy).squareRoot()
-    let insideSkull = smoothStep(Self.innerTable + 0.02, Self.innerTable, headRadius)
-    let texture = (noise.fractal(x * 12 + 61, y * 12 + 13) - 0.5) * 0.10
-    switch shown {
-    case .noLesion: return value
-    case .roundLesion, .midlineLesion:
-      let edge = lesion.radius * (1 + (noise.value(x * 5 + 71, y * 5 + 37) - 0.5) * 0.14)
-      // A thin dark cleft separates the mass from the brain.
-      let cleft = smoothStep(edge + 0.03, edge + 0.012, distance) * insideSkull
-      let mass = smoothStep(edge + 0.008, edge - 0.008, distance) * insideSkull
-      return mix(mix(value, tissue.fluid * 1.3, cleft * 0.8), lesion.brightness + texture, mass)
-    case .ringLesion:
-      let ragged = (noise.fractal(x * 6 + 83, y * 6 + 19) - 0.5) * 0.75
-      let reach = distance / lesion.radius * (1 + ragged)
-      // From the outside: swelling that spreads in fingers, the bright rim, the dark core.
-      let fingers = 1.75 + (noise.fractal(x * 4 + 7, y * 4 + 97) - 0.5) * 1.1
-      let swelling = smoothStep(fingers + 0.12, fingers - 0.25, reach) * insideSkull
-      let rim = smoothStep(1.04, 0.96, reach) * insideSkull
-      let wall = 0.20 + 0.22 * noise.value(x * 9 + 31, y * 9 + 77)
-      let core = smoothStep(1.04 - wall, 0.92 - wall, reach)
-      var result = mix(value, tissue.gray * 0.66, swelling * 0.85)
-      result = mix(result, lesion.brightness + texture * 1.6, rim)
-      return mix(result, tissue.fluid * 1.25 + texture, core * insideSkull)
-    }
-  }
-
-  /// 1 inside an ellipse, 0 outside, with a soft edge; `tilt` is the tangent of the half-angle it leans by.
-  private static func ellipse(
-    _ x: Double, _ y: Double, _ halfWidth: Double, _ halfHeight: Double, tilt: Double
+  /// 1 inside an ellipse, 0 outside, with a soft edge; `tilt` is the tangent of the half-angle it leans by, positive
+  /// where its lower end points to the left.
+  static func ellipse(
+    _ x: Double, _ y: Double, _ halfWidth: Double, _ halfHeight: Double, tilt: Double = 0
   ) -> Double {
     let square = tilt * tilt
     let cosine = (1 - square) / (1 + square)
@@ -281,5 +177,10 @@ struct PhantomAnatomy {
     let radius = (u * u + v * v).squareRoot()
     let edge = 0.012 / min(halfWidth, halfHeight)
     return smoothStep(1 + edge, 1 - edge, radius)
+  }
+
+  /// 1 on a line through x = 0 of about `width`, soft at its sides.
+  static func line(_ x: Double, width: Double) -> Double {
+    smoothStep(width, width * 0.35, abs(x))
   }
 }
