@@ -177,6 +177,9 @@ let package = Package(
     .testTarget(
       name: "BaseTests", dependencies: ["Base", "TestSupport"], swiftSettings: house),
     .testTarget(
+      name: "MessagesTests", dependencies: ["Base", "CWire", "Messages", "TestSupport"],
+      swiftSettings: house),
+    .testTarget(
       name: "RPCTests", dependencies: ["Base", "CWire", "Messages", "RPC", "TestSupport", logging],
       swiftSettings: house),
     .testTarget(
@@ -239,6 +242,12 @@ let package = Package(
     .testTarget(
       name: "CommandLineToolTests",
       dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
+      swiftSettings: house),
+    .testTarget(
+      name: "ClusterTests",
+      dependencies: [
+        "Base", "DeepHash", "ImageCipher", "Imaging", "KeyControl", "Messages", "TestSupport",
+      ],
       swiftSettings: house),
   ],
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17

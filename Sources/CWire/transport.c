@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -139,7 +138,7 @@ void sfm_peer_name(int descriptor, char *text, size_t capacity) {
 
 void sfm_close(int descriptor) { close(descriptor); }
 
-int sfm_open_null(void) { return result(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+void sfm_shutdown_writing(int descriptor) { shutdown(descriptor, SHUT_WR); }
 
 void sfm_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
 

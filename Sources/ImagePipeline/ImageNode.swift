@@ -43,7 +43,8 @@ public final class ImageNode: Sendable {
   private let server = Locked<Server?>(nil)
   private let refreshing = Locked<Task<Void, Never>?>(nil)
 
-  /// How soon a key that was made by a rotation is used, without any image asking for it.
+  /// How soon a key that was made by a rotation is used, without any image asking for it. For as long
+  /// a user may miss images that an owner masks under a version of K_IDX that the user lacks.
   private static let keyRefreshInterval = Duration.seconds(60)
   private static let keyFetchTimeout = Duration.seconds(10)
   private static let joinRetryInterval = Duration.seconds(1)
@@ -65,6 +66,9 @@ public final class ImageNode: Sendable {
       address: settings.keyControl, tls: tls,
       expecting: PeerExpectation(cluster: settings.cluster, role: .keyControl), group: group,
       logger: logger)
+    logger.notice(
+      "asking the key control entity for this node's keys",
+      metadata: ["address": "\(settings.keyControl)"])
     let ring = try await KeyDelivery.fetchWhenReachable(
       channel: keyControl, identity: node.identity, logger: logger)
     keys = KeySource(ring) {

@@ -21,6 +21,8 @@ final class SlaveDirectory: Sendable {
     var lastSeenMilliseconds: UInt64 = 0
     var status: SlaveStatusReply?
     var corruptShadows: UInt64 = 0
+    /// Answers in a row that came too late.
+    var misses = 0
     /// Why it is not reachable, or read-only.
     var message = ""
   }
@@ -35,7 +37,9 @@ final class SlaveDirectory: Sendable {
   private let logger: Logger
   private let clock = SystemClock()
 
-  private static let statusTimeout = Duration.seconds(2)
+  private static let statusTimeout = Duration.seconds(5)
+  /// A busy slave is late once or twice; a dead one refuses, or is late every time.
+  private static let toleratedMisses = 2
 
   init(
     _ addresses: [SlaveAddress], cluster: String, tls: TLSContext, group: EventLoopGroup,
@@ -86,6 +90,7 @@ final class SlaveDirectory: Sendable {
       let wasReachable = health.withLock { health in
         defer {
           health[node]?.reachable = true
+          health[node]?.misses = 0
           health[node]?.lastSeenMilliseconds = clock.wallMilliseconds()
           health[node]?.status = status
           health[node]?.message = status.readOnlyReason
@@ -100,14 +105,17 @@ final class SlaveDirectory: Sendable {
 
   /// A call to the slave failed in a way that says more than about that call alone.
   func reportFailure(of node: String, _ error: RPCError) {
-    let wasReachable = health.withLock { health in
-      defer {
-        health[node]?.reachable = false
-        health[node]?.message = error.message
+    let isLost = health.withLock { health in
+      guard let known = health[node] else { return false }
+      health[node]?.message = error.message
+      if error.code == .deadlineExceeded {
+        health[node]?.misses += 1
+        if known.misses < Self.toleratedMisses { return false }
       }
-      return health[node]?.reachable ?? false
+      health[node]?.reachable = false
+      return known.reachable
     }
-    if wasReachable {
+    if isLost {
       logger.warning(
         "slave does not answer", metadata: ["slave": "\(node)", "reason": "\(error)"])
     }

@@ -116,23 +116,46 @@ public final class Channel: @unchecked Sendable {
       throw RPCError(.deadlineExceeded, "no time is left for \(method.name)")
     }
     let deadline = start + UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
-    let connection = try await acquire(deadline, options.waitsForReady)
     var header = RequestHeader()
     header.method = method.name
     header.traceID = options.traceID
     header.metadata = options.metadata
-    let stream = await withUnsafeContinuation { (done: UnsafeContinuation<Stream?, Never>) in
-      loop.execute { [header] in
+    while true {
+      let connection = try await acquire(deadline, options.waitsForReady)
+      switch await begin(header, on: connection, deadline) {
+      case .begun(let stream): return ClientCall(stream: stream, method: method.name)
+      case .full:
+        throw RPCError(.resourceExhausted, "\(address) takes no more calls on this connection")
+      // It went away between the two steps: the next one is asked for.
+      case .leaving: continue
+      }
+    }
+  }
+
+  private enum Beginning: Sendable {
+    case begun(Stream)
+    case full
+    case leaving
+  }
+
+  private func begin(
+    _ header: RequestHeader, on connection: Connection, _ deadline: UInt64
+  ) async -> Beginning {
+    await withUnsafeContinuation { (done: UnsafeContinuation<Beginning, Never>) in
+      loop.execute { [self] in
         var header = header
         let now = SystemClock().monotonicNanoseconds()
         header.timeoutMicroseconds = deadline > now ? max(1, (deadline - now) / 1000) : 1
-        done.resume(returning: connection.open(header, deadlineNanoseconds: deadline))
+        if let stream = connection.open(header, deadlineNanoseconds: deadline) {
+          done.resume(returning: .begun(stream))
+        } else if connection.isLeaving {
+          lost(connection)
+          done.resume(returning: .leaving)
+        } else {
+          done.resume(returning: .full)
+        }
       }
     }
-    guard let stream else {
-      throw RPCError(.resourceExhausted, "\(address) takes no more calls on this connection")
-    }
-    return ClientCall(stream: stream, method: method.name)
   }
 
   /// No more calls; running ones end.

@@ -51,7 +51,8 @@ final class Connection: @unchecked Sendable {
   }
 
   var peerName: String { transport.peerName }
-  var openStreams: Int { streams.count }
+  /// Takes no new calls, now or ever.
+  var isLeaving: Bool { isDraining || isClosed || highestStream >= UInt32(Int32.max) }
   var peerMaximumFrameBytes: Int { Int(peerHello?.maximumFrameBytes ?? 0) }
 
   func start() {
@@ -68,7 +69,7 @@ final class Connection: @unchecked Sendable {
     case .ready(let identity):
       peer = identity
       if let refusal = admit?(identity) {
-        close(refusal)
+        closeSaying(refusal)
         return
       }
       sendHello()
@@ -80,9 +81,7 @@ final class Connection: @unchecked Sendable {
         logger.warning(
           "closing connection: protocol violation",
           metadata: ["peer": "\(peerName)", "reason": "\(error)"])
-        // Said before closing, so that the other side's log knows too.
-        sendGoAway(RPCError(.internalError, "protocol violation: \(error)"))
-        close(RPCError(.internalError, "protocol violation: \(error)"))
+        closeSaying(RPCError(.internalError, "protocol violation: \(error)"))
       }
     case .drained: pump()
     case .closed(let error): finishClosing(error)
@@ -94,6 +93,13 @@ final class Connection: @unchecked Sendable {
   private func receive(_ frame: Frame) throws(ProtocolViolation) {
     if isClosed { return }
     guard peerHello != nil else {
+      if frame.header.type == .goAway, frame.header.stream == 0 {
+        // Turned away at the door.
+        let goAway: GoAway = try decode(frame)
+        let code = StatusCode(rawValue: goAway.status) ?? .unavailable
+        close(RPCError(code == .ok ? .unavailable : code, "refused: \(goAway.message)"))
+        return
+      }
       guard frame.header.type == .hello, frame.header.stream == 0 else {
         throw ProtocolViolation("the first frame is \(frame.header.type), not hello")
       }
@@ -256,9 +262,7 @@ final class Connection: @unchecked Sendable {
   /// Client: begins a call. Nil where this connection takes no more.
   func open(_ header: RequestHeader, deadlineNanoseconds: UInt64) -> Stream? {
     precondition(side == .client && peerHello != nil, "open() on a connection that is not ready")
-    guard !isDraining, !isClosed, highestStream < UInt32(Int32.max),
-      streams.count < Int(peerHello?.maximumStreams ?? 0)
-    else { return nil }
+    guard !isLeaving, streams.count < Int(peerHello?.maximumStreams ?? 0) else { return nil }
     highestStream += 1
     let stream = makeStream(highestStream)
     stream.startDeadline(atNanoseconds: deadlineNanoseconds)
@@ -436,6 +440,15 @@ final class Connection: @unchecked Sendable {
         _ = loop.schedule(afterMilliseconds: 10) { [self] in closeIfDrained() }
       }
     }
+  }
+
+  /// Closes so that the other side learns why.
+  private func closeSaying(_ error: RPCError) {
+    guard !isClosed else { return }
+    sendGoAway(error)
+    let transport = transport
+    finishClosing(error)
+    transport.closeAfterLastWords()
   }
 
   func close(_ error: RPCError) {

@@ -24,6 +24,9 @@ protocol Transport: AnyObject {
   func write(_ bytes: [UInt8])
   /// Ends the transport without an event.
   func close()
+  /// Ends it without an event, but lets what was written arrive first: closing a socket that holds
+  /// unread bytes resets the connection, and the last words would be lost.
+  func closeAfterLastWords()
 }
 
 /// TLS over a TCP socket.
@@ -37,6 +40,7 @@ final class SocketTransport: Transport {
   private var isHandshaking = true
   private var isOpen = false
   private var isClosed = false
+  private var isLingering = false
   private var output: [UInt8] = []
   private var outputStart = 0
   private var wantsWritable = false
@@ -100,6 +104,26 @@ final class SocketTransport: Transport {
     sfm_close(descriptor)
   }
 
+  private static let lingerMilliseconds: UInt64 = 1000
+
+  func closeAfterLastWords() {
+    guard isOpen, !isClosed, !isHandshaking else {
+      close()
+      return
+    }
+    onEvent = nil
+    isLingering = true
+    _ = loop.schedule(afterMilliseconds: Self.lingerMilliseconds) { [self] in close() }
+    flush()
+    endOutputIfLingering()
+  }
+
+  private func endOutputIfLingering() {
+    guard isLingering, !isClosed, pendingBytes == 0 else { return }
+    tls.shutdown()
+    sfm_shutdown_writing(descriptor)
+  }
+
   private func fail(_ error: RPCError) {
     guard !isClosed else { return }
     let handler = onEvent
@@ -121,7 +145,10 @@ final class SocketTransport: Transport {
       handshake()
       return
     }
-    if events & EPOLLOUT.rawValue != 0 { flush() }
+    if events & EPOLLOUT.rawValue != 0 {
+      flush()
+      endOutputIfLingering()
+    }
     if events & ~EPOLLOUT.rawValue != 0 { read() }
   }
 

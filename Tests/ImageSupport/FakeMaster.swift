@@ -19,6 +19,7 @@ public final class FakeMaster: Sendable {
     var bulkGates: [ImageID: TestGate] = [:]
     var imageFailures: [ImageID: RPCError] = [:]
     var searches: [SearchImagesRequest] = []
+    var deniesImages = false
     var failureAfterResults: (count: Int, error: RPCError, gate: TestGate)?
   }
 
@@ -46,6 +47,9 @@ public final class FakeMaster: Sendable {
   public func stop<Request, Reply>(_ method: Method<Request, Reply>, at gate: TestGate) {
     state.withLock { $0.gates[method.name] = gate }
   }
+
+  /// Asked whether it has an image, it says no: what a caller sees whose question came a moment too early.
+  public func denyImages() { state.withLock { $0.deniesImages = true } }
 
   /// The encrypted image is sent after the gate opened, its message before.
   public func stopBulk(of image: ImageID, at gate: TestGate) {
@@ -82,7 +86,9 @@ public final class FakeMaster: Sendable {
         try await obstacles(MasterCloudMethods.hasImages)
         var reply = HasImagesReply()
         reply.stored = state.withLock { state in
-          request.imageIDs.map { id in ImageID(id).map { state.images[$0] != nil } ?? false }
+          request.imageIDs.map { id in
+            !state.deniesImages && ImageID(id).map { state.images[$0] != nil } ?? false
+          }
         }
         return reply
       }

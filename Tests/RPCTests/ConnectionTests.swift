@@ -46,6 +46,17 @@ import Testing
     await harness.stop()
   }
 
+  @Test func aCertificateOfAnotherClusterIsToldSo() async throws {
+    let harness = try Harness(routes: Self.statusRoute)
+    let identity = try #require(Identity(cluster: "elsewhere", role: .master, node: "node-1"))
+    let credentials = try harness.authority.credentials(
+      for: identity, validFrom: -60, validTo: 3600)
+    let error = await statusError(try harness.channel(credentials: credentials))
+    #expect(error?.code == .unauthenticated)
+    #expect(error?.message.contains("cluster 'elsewhere'") == true)
+    await harness.stop()
+  }
+
   @Test func anExpiredServerIsRefused() async throws {
     let authority = try TestAuthority()
     let harness = try Harness(

@@ -40,8 +40,8 @@ int sfm_connect_result(int descriptor);
 int sfm_local_port(int descriptor);
 void sfm_peer_name(int descriptor, char *_Nonnull text, size_t capacity);
 void sfm_close(int descriptor);
-/// Gives back the spare descriptor kept for a full table, see EventLoop.
-int sfm_open_null(void);
+/// Nothing more will be written; reading goes on.
+void sfm_shutdown_writing(int descriptor);
 void sfm_thread_name(const char *_Nonnull name);
 void sfm_ignore_sigpipe(void);
 

@@ -1,0 +1,150 @@
+import Base
+import Foundation
+import Imaging
+import TestSupport
+import Testing
+
+/// A whole cluster of real daemons on this machine, driven as a person would: through `sfmedir`.
+final class TestCluster: Sendable {
+  struct Outcome: Sendable {
+    var status: Int32
+    var lines: [[String: JSONScalar]]
+    var errors: String
+  }
+
+  let directory: TemporaryDirectory
+  private let sfmedir: String
+  private let arguments: [String]
+
+  init(slaves: Int, threshold: Int? = nil, shadows: Int? = nil) throws {
+    directory = try TemporaryDirectory("cluster")
+    // The daemons lie beside the test bundle, in the folder of the build's products.
+    let products = try Self.products()
+    sfmedir = products + "/sfmedir"
+    var arguments = ["dev", "up", "--dir", directory.path("dev"), "--slaves", "\(slaves)"]
+    if let threshold, let shadows {
+      arguments += ["--threshold", "\(threshold)", "--shadows", "\(shadows)"]
+    }
+    arguments += ["--model", Self.modelPath]
+    self.arguments = arguments
+    try up()
+  }
+
+  private static func products() throws -> String {
+    let executable = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    let candidates = [
+      URL(fileURLWithPath: executable).deletingLastPathComponent().path,
+      CommandLine.arguments.first.map {
+        URL(fileURLWithPath: $0).deletingLastPathComponent().path
+      } ?? "",
+    ]
+    return try #require(
+      candidates.first { FileManager.default.isExecutableFile(atPath: $0 + "/sfmedir") },
+      "the daemons are not built: run 'swift build --build-tests' first")
+  }
+
+  static var modelPath: String {
+    URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().path + "/Models/brain-tumour-mri-16-adversarial.safetensors"
+  }
+
+  func up() throws {
+    let outcome = try run(arguments)
+    #expect(outcome.status == 0, "\(outcome.errors)")
+  }
+
+  /// Removes everything; a daemon still running after that would be a failure of `dev down`.
+  func down() throws {
+    let outcome = try run(["dev", "down", "--dir", directory.path("dev")])
+    #expect(outcome.status == 0, "\(outcome.errors)")
+  }
+
+  func state(_ node: String) -> String { directory.path("dev/state/\(node)") }
+  func log(_ node: String) throws -> String {
+    String(decoding: try directory.read("dev/logs/\(node).log"), as: UTF8.self)
+  }
+
+  /// Runs `sfmedir` with `--json` to its end.
+  @discardableResult
+  func run(_ arguments: [String]) throws -> Outcome {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: sfmedir)
+    process.arguments = arguments + ["--json"]
+    var environment = ProcessInfo.processInfo.environment
+    environment["SFMEDIR_CONFIG"] = directory.path("dev/cli.toml")
+    process.environment = environment
+    // Files, not pipes: a daemon that inherited a pipe would keep the reader waiting.
+    let label = UUID().uuidString
+    let (output, errors) = (directory.path("out-\(label)"), directory.path("err-\(label)"))
+    for path in [output, errors] { FileManager.default.createFile(atPath: path, contents: nil) }
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = try #require(FileHandle(forWritingAtPath: output))
+    process.standardError = try #require(FileHandle(forWritingAtPath: errors))
+    try process.run()
+    process.waitUntilExit()
+    let text = String(decoding: try Data(contentsOf: URL(fileURLWithPath: output)), as: UTF8.self)
+    let lines = text.split(separator: "\n").compactMap { JSONScalar.object(String($0)) }
+    return Outcome(
+      status: process.terminationStatus, lines: lines,
+      errors: String(decoding: try Data(contentsOf: URL(fileURLWithPath: errors)), as: UTF8.self))
+  }
+
+  func kill(_ node: String) throws {
+    #expect(try run(["dev", "kill", "--dir", directory.path("dev"), node]).status == 0)
+  }
+
+  /// Synthetic pictures in a folder of the cluster's own.
+  func phantoms(_ count: Int, seed: UInt64 = 1) throws -> String {
+    let folder = directory.path("images-\(seed)")
+    #expect(
+      try run(["phantom", "--out", folder, "--count", "\(count)", "--seed", "\(seed)"]).status == 0)
+    return folder
+  }
+
+  func files(in folder: String) throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: folder).sorted().map { "\(folder)/\($0)" }
+  }
+
+  /// Stores the files and gives the id of each.
+  func upload(_ folder: String) throws -> [String: String] {
+    let outcome = try run(["upload", folder, "--recursive"])
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    var ids: [String: String] = [:]
+    for line in outcome.lines {
+      if let path = line["path"]?.text, let id = line["image_id"]?.text { ids[path] = id }
+    }
+    return ids
+  }
+
+  /// The exit status, and whether the original came back as it was.
+  func get(_ id: String, like path: String) throws -> (status: Int32, isIdentical: Bool) {
+    let target = directory.path("got-\(UUID().uuidString)")
+    let outcome = try run(["get", id, "-o", target])
+    guard outcome.status == 0 else { return (outcome.status, false) }
+    let same =
+      try Data(contentsOf: URL(fileURLWithPath: target))
+      == Data(contentsOf: URL(fileURLWithPath: path))
+    return (0, same)
+  }
+}
+
+/// What a line of `--json` holds, as far as these tests look.
+enum JSONScalar: Sendable {
+  case text(String)
+  case number(Double)
+  case other
+
+  var text: String? { if case .text(let text) = self { text } else { nil } }
+  var number: Double? { if case .number(let number) = self { number } else { nil } }
+
+  static func object(_ line: String) -> [String: JSONScalar]? {
+    guard let any = try? JSONSerialization.jsonObject(with: Data(line.utf8)),
+      let object = any as? [String: Any]
+    else { return nil }
+    return object.mapValues { value in
+      if let text = value as? String { return .text(text) }
+      if let number = value as? NSNumber { return .number(number.doubleValue) }
+      return .other
+    }
+  }
+}
