@@ -128,6 +128,7 @@ final class ScratchFolder {
   @Test func absolutePathsOfWhatIsNotThereYet() throws {
     let folder = try ScratchFolder()
     let real = Files.absolute(folder.path)
+    try Files.createDirectories("\(folder.path)/a")
     #expect(Files.absolute("\(folder.path)/./a/../b") == "\(real)/b")
     #expect(Files.absolute("\(folder.path)/new/deeper/") == "\(real)/new/deeper")
     #expect(Files.absolute("./nothing-here") == Files.absolute(".") + "/nothing-here")

@@ -47,6 +47,23 @@ import Testing
     #expect(missing.line.string("code") == "UNAVAILABLE")
   }
 
+  @Test func uploadedFile() {
+    let item = UploadItem(path: "a.png", sizeBytes: 3)
+    func keys(_ result: UploadOutcome.Result) -> [String] {
+      UploadReport.line(of: UploadOutcome(item: item, result: result)).keys
+    }
+    let common = ["type", "path", "status", "bytes"]
+    #expect(
+      keys(.stored(StoreImageReply())) == common + ["image_id", "sealed_bytes", "shadow_bytes"])
+    #expect(keys(.alreadyStored(imageID: [1])) == common + ["image_id"])
+    #expect(keys(.duplicate(of: "b")) == common + ["duplicate_of"])
+    #expect(keys(.notTried) == common)
+    let failure = CommandFailure(
+      RPCError(.invalidArgument, "no picture", reason: "UndecodableImage"), during: "storing")
+    #expect(failure.isUndecodableImage)
+    #expect(keys(.failed(failure)) == common + ["error", "advice", "code", "reason"])
+  }
+
   @Test func listedImage() {
     var image = OwnImage()
     image.tags = tags()
