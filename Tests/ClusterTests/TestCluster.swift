@@ -19,8 +19,10 @@ final class TestCluster: Sendable {
   init(slaves: Int, threshold: Int? = nil, shadows: Int? = nil) throws {
     directory = try TemporaryDirectory("cluster")
     // The daemons lie beside the test bundle, in the folder of the build's products.
-    let products = try Self.products()
-    sfmedir = products + "/sfmedir"
+    sfmedir =
+      try #require(
+        productsFolder(), "the daemons are not built: run 'swift build --build-tests' first")
+      + "/sfmedir"
     var arguments = ["dev", "up", "--dir", directory.path("dev"), "--slaves", "\(slaves)"]
     if let threshold, let shadows {
       arguments += ["--threshold", "\(threshold)", "--shadows", "\(shadows)"]
@@ -28,19 +30,6 @@ final class TestCluster: Sendable {
     arguments += ["--model", Self.modelPath]
     self.arguments = arguments
     try up()
-  }
-
-  private static func products() throws -> String {
-    let executable = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-    let candidates = [
-      URL(fileURLWithPath: executable).deletingLastPathComponent().path,
-      CommandLine.arguments.first.map {
-        URL(fileURLWithPath: $0).deletingLastPathComponent().path
-      } ?? "",
-    ]
-    return try #require(
-      candidates.first { FileManager.default.isExecutableFile(atPath: $0 + "/sfmedir") },
-      "the daemons are not built: run 'swift build --build-tests' first")
   }
 
   static var modelPath: String {
@@ -67,28 +56,14 @@ final class TestCluster: Sendable {
   /// Runs `sfmedir` with `--json` to its end.
   @discardableResult
   func run(_ arguments: [String]) throws -> Outcome {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: sfmedir)
-    process.arguments = arguments + ["--json"]
-    var environment = ProcessInfo.processInfo.environment
-    environment["SFMEDIR_CONFIG"] = directory.path("dev/cli.toml")
-    process.environment = environment
-    // Files, not pipes: a daemon that inherited a pipe would keep the reader waiting.
-    let label = UUID().uuidString
-    let (output, errors) = (directory.path("out-\(label)"), directory.path("err-\(label)"))
-    for path in [output, errors] {
-      #expect(FileManager.default.createFile(atPath: path, contents: nil))
-    }
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = FileHandle(forWritingAtPath: output)
-    process.standardError = FileHandle(forWritingAtPath: errors)
-    try process.run()
-    process.waitUntilExit()
-    let text = String(decoding: try Data(contentsOf: URL(fileURLWithPath: output)), as: UTF8.self)
-    let lines = text.split(separator: "\n").compactMap { JSONScalar.object(String($0)) }
+    let ended = try runProgram(
+      sfmedir, arguments + ["--json"],
+      environment: ["SFMEDIR_CONFIG": directory.path("dev/cli.toml")])
+    let text = String(decoding: ended.output, as: UTF8.self)
     return Outcome(
-      status: process.terminationStatus, lines: lines,
-      errors: String(decoding: try Data(contentsOf: URL(fileURLWithPath: errors)), as: UTF8.self))
+      status: ended.status,
+      lines: text.split(separator: "\n").compactMap { JSONScalar.object(String($0)) },
+      errors: String(decoding: ended.errors, as: UTF8.self))
   }
 
   func kill(_ node: String) throws {

@@ -105,19 +105,7 @@ import Testing
         "Sources/CWire/\(name) is stale: run Protos/generate.sh")
     }
     // This program's own descriptors come from the committed C, which was just compared.
-    let products = URL(
-      fileURLWithPath: try FileManager.default.destinationOfSymbolicLink(
-        atPath: "/proc/self/exe")
-    ).deletingLastPathComponent().path
-    let candidates = [
-      products,
-      URL(fileURLWithPath: CommandLine.arguments[0])
-        .deletingLastPathComponent().path,
-    ]
-    let generator = try #require(
-      candidates.map { $0 + "/wiregen" }.first {
-        FileManager.default.isExecutableFile(atPath: $0)
-      })
+    let generator = try #require(productsFolder()) + "/wiregen"
     let swift = scratch.path("swift")
     try FileManager.default.createDirectory(atPath: swift, withIntermediateDirectories: true)
     try run(generator, [swift])
@@ -140,11 +128,7 @@ import Testing
   }
 
   private func run(_ program: String, _ arguments: [String]) throws {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: program)
-    process.arguments = arguments
-    try process.run()
-    process.waitUntilExit()
-    #expect(process.terminationStatus == 0, "\(program) \(arguments)")
+    let outcome = try runProgram(program, arguments)
+    #expect(outcome.status == 0, "\(program) \(arguments)")
   }
 }
