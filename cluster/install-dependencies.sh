@@ -6,7 +6,7 @@
 set -euo pipefail
 
 packages=(
-  pkg-config libprotobuf-c-dev protobuf-c-compiler libssl-dev libopenblas-dev libisal-dev
+  libprotobuf-c-dev protobuf-c-compiler libssl-dev libopenblas-dev libisal-dev
   libsqlite3-dev libpng-dev libjpeg62-turbo-dev libdcmtk-dev zlib1g-dev
 )
 swift_major=6

@@ -444,7 +444,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__shadow_placement__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__shadow_placement__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__begin_upload__field_descriptors[3] =
+static const ProtobufCFieldDescriptor sfmedir__v1__begin_upload__field_descriptors[4] =
 {
   {
     "image_id",
@@ -482,16 +482,29 @@ static const ProtobufCFieldDescriptor sfmedir__v1__begin_upload__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "owner",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginUpload, owner),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__begin_upload__field_indices_by_name[] = {
   1,   /* field[1] = epoch */
   0,   /* field[0] = image_id */
+  3,   /* field[3] = owner */
   2,   /* field[2] = placements */
 };
 static const ProtobufCIntRange sfmedir__v1__begin_upload__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__begin_upload__descriptor =
 {
@@ -501,7 +514,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__begin_upload__descriptor =
   "Sfmedir__V1__BeginUpload",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__BeginUpload),
-  3,
+  4,
   sfmedir__v1__begin_upload__field_descriptors,
   sfmedir__v1__begin_upload__field_indices_by_name,
   1,  sfmedir__v1__begin_upload__number_ranges,

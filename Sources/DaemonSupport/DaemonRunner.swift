@@ -103,6 +103,8 @@ public enum DaemonRunner {
   ) async -> Int32 {
     signal(SIGHUP, SIG_IGN)
     signal(SIGPIPE, SIG_IGN)
+    // Whatever a daemon writes is for its own user.
+    umask(0o077)
     let service = DaemonService(
       context: DaemonContext(logger: logger, group: EventLoopGroup(), manager: manager),
       manager: manager, graceMilliseconds: UInt64(shutdownGraceSeconds) * 1000, start: start)

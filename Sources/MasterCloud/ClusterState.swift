@@ -91,7 +91,10 @@ actor ClusterState {
     for code in record.codes { indices[CodeSpace(code)]?.remove(imageID) }
   }
 
-  func contains(_ ids: [[UInt8]]) throws -> [Bool] { try ids.map { try machine.contains($0) } }
+  func contains(_ ids: [[UInt8]], owner: String) throws -> [Bool] {
+    try ids.map { try machine.contains($0, owner: owner) }
+  }
+
   func lastEpoch(of id: [UInt8]) throws -> UInt32 { try machine.lastEpoch(of: id) }
   func image(_ id: [UInt8]) throws -> StoredImage? { try machine.image(id) }
 

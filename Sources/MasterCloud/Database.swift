@@ -32,7 +32,8 @@ final class Database {
     }
     try execute("PRAGMA journal_mode = WAL")
     try execute("PRAGMA synchronous = NORMAL")
-    try execute("PRAGMA foreign_keys = ON")
+    // Deleting an image's record shreds its wrapped key: the bytes must not stay in free pages.
+    try execute("PRAGMA secure_delete = ON")
   }
 
   deinit {

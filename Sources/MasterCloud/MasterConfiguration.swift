@@ -12,7 +12,9 @@ public struct MasterConfiguration: Sendable {
   public var fixedSharing: Sharing?
   /// How long a shadow may keep a reader waiting before another slave is asked too.
   public var hedgeAfter = Duration.milliseconds(100)
+  /// The largest original; what arrives may be larger by the container around it.
   public var maximumImageBytes = 256 << 20
+  var maximumSealedBytes: Int { maximumImageBytes + 4096 }
   /// Bytes of encrypted images held in memory by uploads at once; more are told to come back.
   public var maximumUploadBytesInMemory = 1 << 30
   /// Images rebuilt ahead of a reader of search results.

@@ -98,7 +98,7 @@ public final class MasterService: Sendable {
     try reserve(count)
     defer { bytesInMemory.withLock { $0 -= count } }
     let sealed = try await call.receiveBulk(
-      count: record.sealedBytes, maximum: configuration.maximumImageBytes)
+      count: record.sealedBytes, maximum: configuration.maximumSealedBytes)
     let digest = try await offload { sha256(sealed) }
     guard digest == record.sealedDigest else {
       throw RPCError(
@@ -127,7 +127,8 @@ public final class MasterService: Sendable {
     }
     try await log.readBarrier()
     var reply = HasImagesReply()
-    reply.stored = try await state.contains(request.imageIDs)
+    reply.stored = try await state.contains(
+      request.imageIDs, owner: context.identity.node)
     return reply
   }
 
@@ -169,8 +170,9 @@ public final class MasterService: Sendable {
     guard (1...Self.maximumResults).contains(Int(request.count)) else {
       throw RPCError(.invalidArgument, "ask for 1 to \(Self.maximumResults) results")
     }
-    guard (1...64).contains(request.codes.count) else {
-      throw RPCError(.invalidArgument, "a search has 1 to 64 codes")
+    // As many as there may be versions of K_IDX.
+    guard (1...256).contains(request.codes.count) else {
+      throw RPCError(.invalidArgument, "a search has 1 to 256 codes")
     }
     for code in request.codes { try RecordRules.check(code) }
     try await log.readBarrier()

@@ -33,7 +33,7 @@ enum RecordRules {
       throw RPCError(.invalidArgument, "a digest of \(record.sealedDigest.count) bytes")
     }
     guard record.sealedBytes > 0 else { throw RPCError(.invalidArgument, "an empty image") }
-    guard record.sealedBytes <= UInt64(configuration.maximumImageBytes) else {
+    guard record.sealedBytes <= UInt64(configuration.maximumSealedBytes) else {
       throw RPCError(
         .resourceExhausted,
         "an image of \(record.sealedBytes) bytes, at most \(configuration.maximumImageBytes)",

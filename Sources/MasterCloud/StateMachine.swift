@@ -108,11 +108,16 @@ struct StateMachine {
     return LogOutcome(.invalidArgument, "a command that this version does not know")
   }
 
+  private static var idTaken: LogOutcome {
+    LogOutcome(.alreadyExists, "another owner's image has this id", reason: "IDTaken")
+  }
+
   private func apply(
     _ begin: BeginUpload, at time: UInt64
   ) throws(DatabaseError) -> LogOutcome {
     var outcome = LogOutcome()
-    if try owner(of: begin.imageID) != nil {
+    if let owner = try owner(of: begin.imageID) {
+      guard owner == begin.owner else { return Self.idTaken }
       outcome.existed = true
       return outcome
     }
@@ -148,9 +153,10 @@ struct StateMachine {
       return LogOutcome(.aborted, "the upload had been given up", reason: "UploadSwept")
     }
     var outcome = LogOutcome()
-    if try owner(of: id) != nil {
+    if let owner = try owner(of: id) {
       // Another upload of the same image was quicker: this one's shadows are surplus.
       try discardPlacements(of: id, epoch: commit.epoch)
+      guard owner == record.owner else { return Self.idTaken }
       outcome.existed = true
       return outcome
     }
@@ -230,7 +236,9 @@ struct StateMachine {
     return epoch
   }
 
-  func contains(_ id: [UInt8]) throws(DatabaseError) -> Bool { try owner(of: id) != nil }
+  func contains(_ id: [UInt8], owner: String) throws(DatabaseError) -> Bool {
+    try self.owner(of: id) == owner
+  }
 
   func lastEpoch(of id: [UInt8]) throws(DatabaseError) -> UInt32 {
     var epoch: UInt32 = 0
@@ -313,7 +321,13 @@ struct StateMachine {
   }
 
   /// Brings everything applied so far onto stable storage; the log below may go after it.
-  func checkpoint() throws(DatabaseError) { try database.query("PRAGMA wal_checkpoint(TRUNCATE)") }
+  func checkpoint() throws(DatabaseError) {
+    var isBusy = false
+    try database.query("PRAGMA wal_checkpoint(TRUNCATE)") { (row) throws(DatabaseError) in
+      isBusy = row.integer(0) != 0
+    }
+    if isBusy { throw DatabaseError(code: 5, description: "SQLite: the checkpoint was held up") }
+  }
 }
 
 /// A stored image as the master knows it.

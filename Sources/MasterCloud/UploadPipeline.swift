@@ -75,6 +75,7 @@ struct UploadPipeline: Sendable {
     // The intent is durable before the first shadow leaves, so that a crash leaves no nameless litter.
     var begin = BeginUpload()
     (begin.imageID, begin.epoch, begin.placements) = (id.bytes, epoch, placements)
+    begin.owner = record.owner
     let begun = try await propose { $0.beginUpload = begin }
     try begun.check()
     if begun.existed { return existing() }

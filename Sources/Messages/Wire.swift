@@ -9,7 +9,7 @@ public enum WireError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .malformed: "the bytes are not a message of this type"
-    case .notUTF8: "a text field is not UTF-8 or contains a zero byte"
+    case .notUTF8: "a text field is not UTF-8"
     case .tooLarge(let limit): "decoding would take more than \(limit) bytes of memory"
     }
   }

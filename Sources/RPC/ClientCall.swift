@@ -10,7 +10,7 @@ public final class ClientCall<Request: WireMessage, Reply: WireMessage>: Sendabl
     self.method = method
   }
 
-  deinit { stream.cancel(RPCError(.cancelled, "the caller gave up")) }
+  deinit { stream.abandon(RPCError(.cancelled, "the caller gave up")) }
 
   /// Tells the server to stop; waiting sends and receives fail with CANCELLED.
   public func cancel() { stream.cancel(RPCError(.cancelled, "the caller cancelled")) }

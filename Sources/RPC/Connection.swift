@@ -434,11 +434,10 @@ final class Connection: @unchecked Sendable {
     // One more round, so that what is written above still leaves.
     loop.executeAtTickEnd { [self] in
       guard !isClosed, streams.isEmpty else { return }
-      if transport.pendingBytes == 0 || side == .client {
-        close(RPCError(.unavailable, "the connection was drained"))
-      } else {
-        _ = loop.schedule(afterMilliseconds: 10) { [self] in closeIfDrained() }
-      }
+      // The last trailer may still be on its way out.
+      let transport = transport
+      finishClosing(RPCError(.unavailable, "the connection was drained"))
+      transport.closeAfterLastWords()
     }
   }
 

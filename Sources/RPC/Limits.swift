@@ -27,5 +27,7 @@ public struct ConnectionLimits: Sendable {
   /// Bytes waiting in the transport at which a peer that never reads is given up: answers to pings,
   /// refusals and credit are not held back by the mark above.
   static let outputLimitBytes = 4 << 20
+  static let maximumMetadataEntries = 64
+  static let maximumMetadataBytes = 16 << 10
   static let protocolVersion: UInt32 = 1
 }

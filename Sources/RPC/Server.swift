@@ -29,6 +29,7 @@ public final class Server: @unchecked Sendable {
   private let acceptLoop: EventLoop
   private let connections = Locked<[ObjectIdentifier: Connection]>([:])
   private let acceptingPaused = Locked(false)
+  /// Belongs to the accepting loop.
   private var listeners: [Int32] = []
   /// The port in use; of interest where the configuration says 0.
   public private(set) var port: UInt16 = 0
@@ -61,8 +62,8 @@ public final class Server: @unchecked Sendable {
         .unavailable, "cannot listen on \(configuration.address): \(systemMessage(descriptor))")
     }
     port = UInt16(clamping: sfm_local_port(descriptor))
-    listeners = [descriptor]
     acceptLoop.execute { [self] in
+      listeners = [descriptor]
       let added = acceptLoop.add(descriptor, events: EPOLLIN.rawValue) { [weak self] _ in
         self?.accept(from: descriptor)
       }
@@ -231,6 +232,12 @@ public final class Server: @unchecked Sendable {
     guard header.timeoutMicroseconds / 1000 <= configuration.limits.maximumTimeoutMilliseconds
     else {
       return RPCError(.invalidArgument, "the deadline is too far away")
+    }
+    let metadataBytes = header.metadata.reduce(0) { $0 + $1.key.utf8.count + $1.value.count }
+    guard header.metadata.count <= ConnectionLimits.maximumMetadataEntries,
+      metadataBytes <= ConnectionLimits.maximumMetadataBytes
+    else {
+      return RPCError(.resourceExhausted, "\(metadataBytes) bytes of metadata are too many")
     }
     guard header.traceID.isEmpty || header.traceID.count == 16 else {
       return RPCError(.invalidArgument, "a trace id has 16 bytes")

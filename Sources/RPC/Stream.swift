@@ -149,7 +149,9 @@ final class Stream: @unchecked Sendable {
   /// The next frame that credit allows, at most `limit` payload bytes of bulk; nil where none is.
   func nextFrame(connectionCredit: Int, maximumFrameBytes: Int) -> (Frame, charge: Int)? {
     guard let first = outgoing.first else { return nil }
-    if first.type == .header || first.type == .trailer || (first.bytes.isEmpty && first.ends) {
+    // A bare end carries nothing and costs nothing; an empty message does cost its charge.
+    let isBareEnd = first.type == .bulk && first.bytes.isEmpty && first.ends
+    if first.type == .header || first.type == .trailer || isBareEnd {
       return (takeFirst(first.bytes), 0)
     }
     let credit = min(sendCredit, connectionCredit) - ConnectionLimits.frameCharge
@@ -239,6 +241,15 @@ final class Stream: @unchecked Sendable {
         returning: .failure(RPCError(.internalError, "two receives on one call at once")))
     } else {
       receiver = waiting
+    }
+  }
+
+  /// Nobody will receive any more: what waits unread gives its credit back.
+  func abandon(_ error: RPCError) {
+    loop.execute { [self] in
+      if !isFinished { connection.cancelStream(self, error) }
+      if inboxStart < inbox.count { dropInbox() }
+      keepsConnection = nil
     }
   }
 

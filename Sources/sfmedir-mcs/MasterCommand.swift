@@ -73,7 +73,8 @@ struct MasterSettings: Sendable {
     master.hedgeAfter = .milliseconds(
       try file.integer("hedge_after_milliseconds", default: 100, in: 1...60_000))
     master.maximumImageBytes = try file.integer(
-      "maximum_image_bytes", default: 256 << 20, in: 1 << 16...1 << 30)
+      // At r = 2 a shadow is 9/16 of its image, and has to fit a slave's default limit.
+      "maximum_image_bytes", default: 256 << 20, in: 1 << 16...448 << 20)
     master.fixedSharing = try Self.fixedSharing(file, slaves: slaves.count)
     try file.finish()
   }

@@ -20,7 +20,7 @@ struct ImageOwnerSettings: Sendable {
       stateDirectory: common.stateDirectory, joinFile: common.joinFile, keyControl: keyControl,
       master: try file.address("master"), modelPath: try file.absolutePath("model"))
     limits.maximumImageBytes = try file.integer(
-      "maximum_image_bytes", default: limits.maximumImageBytes, in: 1...(1 << 32))
+      "maximum_image_bytes", default: limits.maximumImageBytes, in: 1...(448 << 20))
     limits.workers = try file.integer("workers", default: limits.workers, in: 1...1024)
     try file.finish()
   }

@@ -20,7 +20,7 @@ struct ImageUserSettings: Sendable {
       stateDirectory: common.stateDirectory, joinFile: common.joinFile, keyControl: keyControl,
       master: try file.address("master"), modelPath: try file.absolutePath("model"))
     limits.maximumImageBytes = try file.integer(
-      "maximum_image_bytes", default: limits.maximumImageBytes, in: 1...(1 << 32))
+      "maximum_image_bytes", default: limits.maximumImageBytes, in: 1...(448 << 20))
     try file.finish()
   }
 }

@@ -59,7 +59,7 @@ struct SlaveSettings: Sendable {
     dataDirectory =
       try file.optionalAbsolutePath("data_directory") ?? common.stateDirectory + "/segments"
     segments.maximumSegmentSizeBytes = try file.integer(
-      "segment_bytes", default: 256 << 20, in: 1 << 20...1 << 32)
+      "segment_bytes", default: 256 << 20, in: 1 << 20...2 << 30)
     segments.maximumPayloadSizeBytes = try file.integer(
       "maximum_shadow_bytes", default: 256 << 20, in: 1 << 16...1 << 30)
     try file.finish()

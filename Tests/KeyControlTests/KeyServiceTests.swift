@@ -232,9 +232,11 @@ import X509
       try await KeyDelivery.fetch(
         channel: channel, identity: Fixture.identity(.imageUser, "mu-1"), timeout: .seconds(1))
     }
-    // Waiting for a connection does not hide why there is none.
+    // TLS 1.3 refuses a client after the client's own handshake, by an alert or, where the reset is
+    // quicker, by nothing but the closed connection.
     #expect(error?.code == .deadlineExceeded)
-    #expect(error?.message.contains("TLS failed") == true, "\(String(describing: error))")
+    let reason = String(describing: error)
+    #expect(reason.contains("TLS failed") || reason.contains("closed"), "\(reason)")
     #expect(!fixture.log.contains("audit: delivered"))
     await fixture.stop()
   }

@@ -62,6 +62,23 @@ import Testing
     await harness.stopAll()
   }
 
+  @Test func anIDBelongsToTheOwnerWhoStoredIt() async throws {
+    let harness = try await MasterHarness()
+    let image = TestImage(seed: 1, bytes: 1000)
+    _ = try await image.put(on: try harness.channel(.imageOwner, "mo-1"))
+    let other = try harness.channel(.imageOwner, "mo-2")
+    // Not "stored already": the other owner's file is nowhere.
+    let error = await rpcError { () async throws(RPCError) in try await image.put(on: other) }
+    #expect(error?.code == .alreadyExists)
+    #expect(error?.reason == "IDTaken")
+    var request = HasImagesRequest()
+    request.imageIDs = [image.record.imageID]
+    let reply = try await other.unary(
+      MasterCloudMethods.hasImages, request, CallOptions(timeout: .seconds(30)))
+    #expect(reply.stored == [false])
+    await harness.stopAll()
+  }
+
   @Test func aSlaveThatDiesDuringAnUploadIsReplaced() async throws {
     let harness = try await MasterHarness(
       slaves: 5, sharing: Sharing(threshold: 2, shadowCount: 4))

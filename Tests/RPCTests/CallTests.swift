@@ -263,6 +263,73 @@ import Testing
     await harness.stop()
   }
 
+  /// Both sides must count the same for every frame, or windows drift apart over a long life.
+  @Test func emptyMessagesCostWhatTheReceiverCounts() async throws {
+    let reading = Gate()
+    let harness = try Harness(limits: Self.smallConnection) { router in
+      router.unary(SlaveCloudMethods.slaveStatus) { _, _ in SlaveStatusReply() }
+      router.streaming(SlaveCloudMethods.putShadow) { call in
+        let header = try await call.receiveMessage()
+        await reading.wait()
+        _ = try await call.receiveBulk(count: header.bodyBytes, maximum: 1 << 24)
+        try await call.send(PutShadowReply())
+      }
+    }
+    let channel = try harness.channel(limits: Self.smallConnection)
+    for _ in 0..<3000 {
+      _ = try await channel.unary(
+        SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(60)))
+    }
+    let call = try await channel.open(
+      SlaveCloudMethods.putShadow, CallOptions(timeout: .seconds(60)))
+    var header = PutShadowHeader()
+    header.bodyBytes = 500_000
+    try await call.send(header)
+    async let sending: Void = {
+      try await call.send(bulk: [UInt8](repeating: 1, count: 500_000))
+      try await call.finishSending()
+    }()
+    // The window is full before the reader begins; more than that would be a violation.
+    for _ in 0..<5 {
+      _ = try await channel.open(
+        SlaveCloudMethods.slaveStatus, CallOptions(timeout: .seconds(60)))
+    }
+    await reading.open()
+    try await sending
+    _ = try await call.receiveOnly()
+    #expect(harness.server.connectionCount == 1)
+    await harness.stop()
+  }
+
+  private static var smallConnection: ConnectionLimits {
+    var limits = ConnectionLimits()
+    limits.connectionWindowBytes = 64 << 10
+    return limits
+  }
+
+  @Test func repliesThatNobodyReadGiveTheirCreditBack() async throws {
+    let harness = try Harness { router in
+      router.unary(SlaveCloudMethods.slaveStatus) { _, _ in SlaveStatusReply() }
+      router.streaming(SlaveCloudMethods.getShadow) { call in
+        _ = try await call.receiveMessage()
+        try await call.send(GetShadowHeader())
+        try await call.send(bulk: [UInt8](repeating: 1, count: 20_000))
+      }
+    }
+    let channel = try harness.channel(limits: Self.smallConnection)
+    let options = CallOptions(timeout: .seconds(60))
+    // Twenty times the window of the whole connection.
+    for _ in 0..<64 {
+      let call = try await channel.open(SlaveCloudMethods.getShadow, options)
+      try await call.sendLast(GetShadowRequest())
+      _ = try await call.receiveMessage()
+      for _ in 0..<3 {
+        _ = try await channel.unary(SlaveCloudMethods.slaveStatus, Empty(), options)
+      }
+    }
+    await harness.stop()
+  }
+
   @Test func aMessageLargerThanAFrameIsRefusedByItsSender() async throws {
     let harness = try Harness(routes: Self.echoRoutes)
     let channel = try harness.channel()

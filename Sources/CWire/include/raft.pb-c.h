@@ -66,10 +66,14 @@ struct  Sfmedir__V1__BeginUpload
   uint32_t epoch;
   size_t n_placements;
   Sfmedir__V1__ShadowPlacement **placements;
+  /*
+   * Another owner's image of this id is a conflict, not a repetition.
+   */
+  char *owner;
 };
 #define SFMEDIR__V1__BEGIN_UPLOAD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__begin_upload__descriptor) \
-    , {0,NULL}, 0, 0,NULL }
+    , {0,NULL}, 0, 0,NULL, (char *)protobuf_c_empty_string }
 
 
 struct  Sfmedir__V1__CommitUpload

@@ -36,6 +36,7 @@ public struct BeginUpload: WireMessage, Equatable {
   public var imageID: [UInt8] = []
   public var epoch: UInt32 = 0
   public var placements: [ShadowPlacement] = []
+  public var owner: String = ""
 
   public init() {}
 
@@ -45,6 +46,7 @@ public struct BeginUpload: WireMessage, Equatable {
     placements = try (0..<c.pointee.n_placements).map { i throws(WireError) in
       try ShadowPlacement(c: c.pointee.placements[i]!)
     }
+    owner = try String(wire: c.pointee.owner)
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__BeginUpload> {
@@ -53,6 +55,7 @@ public struct BeginUpload: WireMessage, Equatable {
     m.pointee.image_id = a.bytes(imageID)
     m.pointee.epoch = epoch
     (m.pointee.placements, m.pointee.n_placements) = a.array(placements) { $0.encode(into: a) }
+    m.pointee.owner = a.string(owner)
     return m
   }
 
