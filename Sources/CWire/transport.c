@@ -48,10 +48,11 @@ void sfm_eventfd_drain(int descriptor) {
   eventfd_read(descriptor, &value);
 }
 
-int sfm_resolve(const char *host, uint16_t port, int passive, sfm_address *out, int capacity) {
+int sfm_resolve(const char *host, uint16_t port, int passive, int numeric, sfm_address *out, int capacity) {
   char service[8];
   snprintf(service, sizeof service, "%u", port);
-  struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = (passive ? AI_PASSIVE : 0) | AI_NUMERICSERV};
+  int flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0) | (numeric ? AI_NUMERICHOST : 0);
+  struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
   struct addrinfo *list = NULL;
   int code = getaddrinfo(host, service, &hints, &list);
   if (code != 0) return -1000 - (code < 0 ? -code : code);

@@ -228,6 +228,10 @@ public final class Channel: @unchecked Sendable {
 
   private func connect() {
     state = .connecting
+    if let addresses = address.numeric() {
+      connect(to: addresses[...])
+      return
+    }
     // Looking a name up blocks, so it happens elsewhere.
     Task.detached { [self] in
       let resolved = Result { () throws(RPCError) in try address.resolve(passive: false) }

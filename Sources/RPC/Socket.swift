@@ -31,12 +31,22 @@ public struct Address: Hashable, Sendable, CustomStringConvertible {
 
   /// Blocks while a name is looked up: never call it on an event loop.
   func resolve(passive: Bool) throws(RPCError) -> [sfm_address] {
+    let found = lookUp(passive: passive, numericOnly: false)
+    guard !found.isEmpty else { throw RPCError(.unavailable, "\(host) is not a known address") }
+    return found
+  }
+
+  /// The addresses where the host is one already, without waiting for anybody; else nil.
+  func numeric() -> [sfm_address]? {
+    let found = lookUp(passive: false, numericOnly: true)
+    return found.isEmpty ? nil : found
+  }
+
+  private func lookUp(passive: Bool, numericOnly: Bool) -> [sfm_address] {
     var found = [sfm_address](repeating: sfm_address(), count: 8)
-    let count = sfm_resolve(host, port, passive ? 1 : 0, &found, Int32(found.count))
-    guard count > 0 else {
-      throw RPCError(.unavailable, "\(host) is not a known address")
-    }
-    return Array(found.prefix(Int(count)))
+    let count = sfm_resolve(
+      host, port, passive ? 1 : 0, numericOnly ? 1 : 0, &found, Int32(found.count))
+    return Array(found.prefix(max(0, Int(count))))
   }
 }
 

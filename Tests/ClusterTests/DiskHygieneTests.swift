@@ -9,16 +9,21 @@ import Testing
 
 /// The masters and slaves are curious: what they write to disk must not tell them anything.
 @Suite(.timeLimit(.minutes(5))) struct DiskHygieneTests {
-  @Test func nothingPlainReachesTheDisksOfMastersAndSlaves() throws {
-    let cluster = try TestCluster(slaves: 5)
-    let folder = try cluster.phantoms(10, seed: 21)
-    let ids = try cluster.upload(folder)
-    #expect(ids.count == 10)
-    // A search leaves its traces too.
-    let query = try #require(ids.keys.first)
-    #expect(try cluster.run(["query", query, "-k", "5"]).status == 0)
-    try cluster.down()
+  @Test func nothingPlainReachesTheDisksOfMastersAndSlaves() async throws {
+    try await TestCluster.run(slaves: 5) { cluster in
+      let folder = try await cluster.phantoms(10, seed: 21)
+      let ids = try await cluster.upload(folder)
+      #expect(ids.count == 10)
+      // A search leaves its traces too.
+      let query = try #require(ids.keys.first)
+      #expect(try await cluster.run(["query", query, "-k", "5"]).status == 0)
+      // Everything is on disk, and nothing is written while it is read.
+      try await cluster.down()
+      try check(cluster, ids)
+    }
+  }
 
+  private func check(_ cluster: TestCluster, _ ids: [String: String]) throws {
     let master = try Haystack(folder: cluster.state("mcs-1"))
     let slaves = try (1...5).map { try Haystack(folder: cluster.state("scs-\($0)")) }
     #expect(master.byteCount > 10_000)

@@ -16,7 +16,7 @@ final class TestCluster: Sendable {
   private let sfmedir: String
   private let arguments: [String]
 
-  init(slaves: Int, threshold: Int? = nil, shadows: Int? = nil) throws {
+  private init(slaves: Int, threshold: Int?, shadows: Int?) throws {
     directory = try TemporaryDirectory("cluster")
     // The daemons lie beside the test bundle, in the folder of the build's products.
     sfmedir =
@@ -29,7 +29,22 @@ final class TestCluster: Sendable {
     }
     arguments += ["--model", Self.modelPath]
     self.arguments = arguments
-    try up()
+  }
+
+  /// Starts a cluster, and stops it however the body ends.
+  static func run(
+    slaves: Int, threshold: Int? = nil, shadows: Int? = nil,
+    _ body: (TestCluster) async throws -> Void
+  ) async throws {
+    let cluster = try TestCluster(slaves: slaves, threshold: threshold, shadows: shadows)
+    do {
+      try await cluster.up()
+      try await body(cluster)
+    } catch {
+      try? await cluster.down()
+      throw error
+    }
+    try await cluster.down()
   }
 
   static var modelPath: String {
@@ -37,14 +52,14 @@ final class TestCluster: Sendable {
       .deletingLastPathComponent().path + "/Models/brain-tumour-mri-16-adversarial.safetensors"
   }
 
-  func up() throws {
-    let outcome = try run(arguments)
+  func up() async throws {
+    let outcome = try await run(arguments)
     #expect(outcome.status == 0, "\(outcome.errors)")
   }
 
   /// Removes everything; a daemon still running after that would be a failure of `dev down`.
-  func down() throws {
-    let outcome = try run(["dev", "down", "--dir", directory.path("dev")])
+  func down() async throws {
+    let outcome = try await run(["dev", "down", "--dir", directory.path("dev")])
     #expect(outcome.status == 0, "\(outcome.errors)")
   }
 
@@ -55,8 +70,8 @@ final class TestCluster: Sendable {
 
   /// Runs `sfmedir` with `--json` to its end.
   @discardableResult
-  func run(_ arguments: [String]) throws -> Outcome {
-    let ended = try runProgram(
+  func run(_ arguments: [String]) async throws -> Outcome {
+    let ended = try await runProgram(
       sfmedir, arguments + ["--json"],
       environment: ["SFMEDIR_CONFIG": directory.path("dev/cli.toml")])
     let text = String(decoding: ended.output, as: UTF8.self)
@@ -66,15 +81,16 @@ final class TestCluster: Sendable {
       errors: String(decoding: ended.errors, as: UTF8.self))
   }
 
-  func kill(_ node: String) throws {
-    #expect(try run(["dev", "kill", "--dir", directory.path("dev"), node]).status == 0)
+  func kill(_ node: String) async throws {
+    #expect(try await run(["dev", "kill", "--dir", directory.path("dev"), node]).status == 0)
   }
 
   /// Synthetic pictures in a folder of the cluster's own.
-  func phantoms(_ count: Int, seed: UInt64 = 1) throws -> String {
+  func phantoms(_ count: Int, seed: UInt64 = 1) async throws -> String {
     let folder = directory.path("images-\(seed)")
     #expect(
-      try run(["phantom", "--out", folder, "--count", "\(count)", "--seed", "\(seed)"]).status == 0)
+      try await run(["phantom", "--out", folder, "--count", "\(count)", "--seed", "\(seed)"]).status
+        == 0)
     return folder
   }
 
@@ -83,8 +99,8 @@ final class TestCluster: Sendable {
   }
 
   /// Stores the files and gives the id of each.
-  func upload(_ folder: String) throws -> [String: String] {
-    let outcome = try run(["upload", folder, "--recursive"])
+  func upload(_ folder: String) async throws -> [String: String] {
+    let outcome = try await run(["upload", folder, "--recursive"])
     #expect(outcome.status == 0, "\(outcome.errors)")
     var ids: [String: String] = [:]
     for line in outcome.lines {
@@ -94,9 +110,9 @@ final class TestCluster: Sendable {
   }
 
   /// The exit status, and whether the original came back as it was.
-  func get(_ id: String, like path: String) throws -> (status: Int32, isIdentical: Bool) {
+  func get(_ id: String, like path: String) async throws -> (status: Int32, isIdentical: Bool) {
     let target = directory.path("got-\(UUID().uuidString)")
-    let outcome = try run(["get", id, "-o", target])
+    let outcome = try await run(["get", id, "-o", target])
     guard outcome.status == 0 else { return (outcome.status, false) }
     let same =
       try Data(contentsOf: URL(fileURLWithPath: target))

@@ -92,11 +92,11 @@ import Testing
   }
 
   /// The committed C and Swift are what the schemas give today.
-  @Test func generatedCodeIsFresh() throws {
+  @Test func generatedCodeIsFresh() async throws {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent()
     let scratch = try TemporaryDirectory("generated")
-    try run("/bin/bash", [root.path + "/Protos/generate.sh", scratch.path])
+    try await run("/bin/bash", [root.path + "/Protos/generate.sh", scratch.path])
     let wire = root.appendingPathComponent("Sources/CWire").path
     for name in try files(scratch.path("Sources/CWire")) {
       #expect(
@@ -108,7 +108,7 @@ import Testing
     let generator = try #require(productsFolder()) + "/wiregen"
     let swift = scratch.path("swift")
     try FileManager.default.createDirectory(atPath: swift, withIntermediateDirectories: true)
-    try run(generator, [swift])
+    try await run(generator, [swift])
     let committed = root.appendingPathComponent("Sources/Messages/Generated").path
     #expect(try files(swift) == files(committed))
     for name in try files(swift) {
@@ -127,8 +127,8 @@ import Testing
     }.sorted()
   }
 
-  private func run(_ program: String, _ arguments: [String]) throws {
-    let outcome = try runProgram(program, arguments)
+  private func run(_ program: String, _ arguments: [String]) async throws {
+    let outcome = try await runProgram(program, arguments)
     #expect(outcome.status == 0, "\(program) \(arguments)")
   }
 }

@@ -1,3 +1,4 @@
+import Dispatch
 import Glibc
 
 /// How a program ended, and what it printed.
@@ -7,10 +8,23 @@ public struct ProgramOutcome: Sendable {
   public var errors: [UInt8]
 }
 
-/// Runs a program to its end. Its output goes through files, so that a daemon it leaves behind cannot
-/// keep the caller waiting at a pipe.
+/// Runs a program to its end, on a thread that may block: a wait on one of Swift's own few would hold up
+/// every other test.
 public func runProgram(
   _ path: String, _ arguments: [String], environment: [String: String] = [:]
+) async throws -> ProgramOutcome {
+  try await withCheckedThrowingContinuation { continuation in
+    DispatchQueue.global().async {
+      continuation.resume(
+        with: Result { try runProgramBlocking(path, arguments, environment: environment) })
+    }
+  }
+}
+
+/// Its output goes through files, so that a daemon it leaves behind cannot
+/// keep the caller waiting at a pipe.
+private func runProgramBlocking(
+  _ path: String, _ arguments: [String], environment: [String: String]
 ) throws -> ProgramOutcome {
   let scratch = try TemporaryDirectory("program")
   let (output, errors) = (scratch.path("output"), scratch.path("errors"))

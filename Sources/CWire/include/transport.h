@@ -26,8 +26,10 @@ int sfm_eventfd_create(void);
 void sfm_eventfd_signal(int descriptor);
 void sfm_eventfd_drain(int descriptor);
 
-/// Numeric addresses and names; `passive` for listening. Returns how many were written, or -EAI code - 1000.
-int sfm_resolve(const char *_Nonnull host, uint16_t port, int passive, sfm_address *_Nonnull out, int capacity);
+/// `passive` for listening; `numeric` takes addresses only and never blocks, else names are looked up too.
+/// Returns how many were written, or -EAI code - 1000.
+int sfm_resolve(const char *_Nonnull host, uint16_t port, int passive, int numeric, sfm_address *_Nonnull out,
+                int capacity);
 /// A nonblocking, close-on-exec listening socket.
 int sfm_listen(const sfm_address *_Nonnull address, int backlog);
 /// A nonblocking socket whose connection may still be under way.
