@@ -145,11 +145,12 @@ final class SocketTransport: Transport {
       handshake()
       return
     }
+    // Reading comes first: where the peer has gone, its last words say why and a write would only fail.
+    if events & ~EPOLLOUT.rawValue != 0 { read() }
     if events & EPOLLOUT.rawValue != 0 {
       flush()
       endOutputIfLingering()
     }
-    if events & ~EPOLLOUT.rawValue != 0 { read() }
   }
 
   private func handshake() {

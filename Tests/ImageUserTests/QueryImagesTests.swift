@@ -159,8 +159,10 @@ import Testing
   @Test func theDeadlineEndsItEverywhere() async throws {
     let fixture = try await fixtureWithImages()
     fixture.master.stop(MasterCloudMethods.searchImages, at: TestGate())
-    let call = try await fixture.open(TestImages.png(0), timeout: .seconds(2))
-    let error = await refusalOf { _ = try await fixture.next(call) }
+    let error = await refusalOf {
+      let call = try await fixture.open(TestImages.png(0), timeout: .seconds(2))
+      _ = try await fixture.next(call)
+    }
     #expect(error?.code == .deadlineExceeded)
     #expect(await fixture.isIdle(), "\(fixture.user.load), \(fixture.master.runningCalls)")
     await fixture.stop()

@@ -166,6 +166,7 @@ import Testing
 
   @Test func keepaliveEndsAConnectionThatStoppedAnswering() async throws {
     var limits = ConnectionLimits()
+    limits.handshakeMilliseconds = 100_000
     limits.keepaliveMilliseconds = 100
     limits.keepaliveTimeoutMilliseconds = 100
     let harness = try Harness(limits: limits, routes: Self.statusRoute)
