@@ -286,6 +286,8 @@ public final class MasterService: Sendable {
   }
 
   private func status() async throws -> ClusterStatusReply {
+    // Whoever asks wants to know about now, not about the last look.
+    await slaves.poll(timeout: .seconds(1))
     let counts = try await state.counts()
     var reply = ClusterStatusReply()
     reply.node = node

@@ -37,7 +37,7 @@ final class SlaveDirectory: Sendable {
   private let logger: Logger
   private let clock = SystemClock()
 
-  private static let statusTimeout = Duration.seconds(5)
+  static let statusTimeout = Duration.seconds(5)
   /// A busy slave is late once or twice; a dead one refuses, or is late every time.
   private static let toleratedMisses = 2
 
@@ -77,16 +77,16 @@ final class SlaveDirectory: Sendable {
   }
 
   /// Asks every slave once, all at the same time.
-  func poll() async {
+  func poll(timeout: Duration = SlaveDirectory.statusTimeout) async {
     await withTaskGroup(of: Void.self) { group in
-      for (node, slave) in slaves { group.addTask { await self.poll(node, slave) } }
+      for (node, slave) in slaves { group.addTask { await self.poll(node, slave, timeout) } }
     }
   }
 
-  private func poll(_ node: String, _ slave: Slave) async {
+  private func poll(_ node: String, _ slave: Slave, _ timeout: Duration) async {
     do {
       let status = try await slave.channel.unary(
-        SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: Self.statusTimeout))
+        SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: timeout))
       let wasReachable = health.withLock { health in
         defer {
           health[node]?.reachable = true
