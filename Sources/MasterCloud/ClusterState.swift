@@ -83,10 +83,10 @@ actor ClusterState {
   private func remove(
     _ command: LogCommand, _ record: ImageRecord?, among earlier: ArraySlice<LogCommand>
   ) {
-    // An image committed and deleted within one batch was not there to be read before.
+    // What a commit earlier in the batch put there is newer than what was read before the batch.
     let id = command.deleteImage?.imageID
-    let record =
-      record ?? earlier.last { $0.commitUpload?.record?.imageID == id }?.commitUpload?.record
+    let committed = earlier.last { $0.commitUpload?.record?.imageID == id }?.commitUpload?.record
+    let record = committed ?? record
     guard let record, let imageID = ImageID(record.imageID) else { return }
     for code in record.codes { indices[CodeSpace(code)]?.remove(imageID) }
   }

@@ -30,6 +30,8 @@ final class Database {
       connection = nil
       throw error
     }
+    // Somebody may look at the file with a tool of their own; that must not stop a master.
+    sqlite3_busy_timeout(connection, 10_000)
     try execute("PRAGMA journal_mode = WAL")
     try execute("PRAGMA synchronous = NORMAL")
     // Deleting an image's record shreds its wrapped key: the bytes must not stay in free pages.

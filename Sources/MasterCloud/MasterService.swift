@@ -8,6 +8,8 @@ import RPC
 public final class MasterService: Sendable {
   private let node: String
   private let configuration: MasterConfiguration
+  /// Taken before anything in the folder is opened, given back last.
+  private let lock: any DiskLock
   private let state: ClusterState
   private let log: any ReplicatedLog
   private let slaves: SlaveDirectory
@@ -30,8 +32,13 @@ public final class MasterService: Sendable {
     self.node = node
     self.configuration = configuration
     self.logger = logger
+    guard let lock = try SystemDisk().lock(directory + "/master.lock") else {
+      throw RPCError(.unavailable, "another master uses \(directory)", reason: "InUse")
+    }
+    self.lock = lock
     state = try ClusterState(path: directory + "/state.sqlite")
-    let log = try await SingleVoterLog.open(directory: directory + "/log", state: state)
+    let log = try await SingleVoterLog.open(
+      directory: directory + "/log", state: state, logger: logger)
     self.log = log
     slaves = SlaveDirectory(
       configuration.slaves, cluster: cluster, tls: tls, group: group, logger: logger)
@@ -74,6 +81,7 @@ public final class MasterService: Sendable {
     for task in tasks { await task.value }
     for slave in slaves.slaves.values { slave.channel.close() }
     await log.close()
+    lock.release()
   }
 
   public func register(on router: inout Router) {
@@ -286,6 +294,8 @@ public final class MasterService: Sendable {
   }
 
   private func status() async throws -> ClusterStatusReply {
+    // A master whose log failed is not well, whatever else it could tell.
+    try await log.readBarrier()
     // Whoever asks wants to know about now, not about the last look.
     await slaves.poll(timeout: .seconds(1))
     let counts = try await state.counts()

@@ -1,4 +1,5 @@
 import Base
+import Logging
 import Messages
 import RPC
 import SegmentStore
@@ -20,6 +21,7 @@ actor SingleVoterLog: ReplicatedLog {
 
   private let store: SegmentStore
   private let state: ClusterState
+  private let logger: Logger
   private var nextIndex: UInt64
   private var waiting: [(command: LogCommand, answer: Answer)] = []
   private var isWriting = false
@@ -33,7 +35,9 @@ actor SingleVoterLog: ReplicatedLog {
   private static let checkpointInterval = 5000
 
   /// Opens the log's folder and applies what the state has not seen.
-  static func open(directory: String, state: ClusterState) async throws -> SingleVoterLog {
+  static func open(
+    directory: String, state: ClusterState, logger: Logger
+  ) async throws -> SingleVoterLog {
     var configuration = SegmentStoreConfiguration()
     configuration.maximumSegmentSizeBytes = 16 << 20
     let (store, report) = try SegmentStore.open(
@@ -42,6 +46,12 @@ actor SingleVoterLog: ReplicatedLog {
       throw LogDamage(description: "\(directory): \(report.damages.map(\.description))")
     }
     let applied = try await state.appliedIndex()
+    // The state may lag behind what was acknowledged; only the log knows.
+    guard applied == 0 || !report.createdStore else {
+      await store.close()
+      throw LogDamage(
+        description: "\(directory) is new, but the state beside it has applied \(applied) commands")
+    }
     let batches = Locked<[(first: UInt64, payload: [UInt8])]>([])
     try await store.forEachRecord { record in
       guard let payload = record.payload, let first = UInt64(bigEndian: record.key, at: 0) else {
@@ -61,10 +71,11 @@ actor SingleVoterLog: ReplicatedLog {
       _ = try await state.apply(Array(commands[Int(next - first)...]), first: next)
       next = end
     }
-    return SingleVoterLog(store: store, state: state, nextIndex: next)
+    return SingleVoterLog(store: store, state: state, logger: logger, nextIndex: next)
   }
 
-  private init(store: SegmentStore, state: ClusterState, nextIndex: UInt64) {
+  private init(store: SegmentStore, state: ClusterState, logger: Logger, nextIndex: UInt64) {
+    self.logger = logger
     self.store = store
     self.state = state
     self.nextIndex = nextIndex
@@ -105,6 +116,9 @@ actor SingleVoterLog: ReplicatedLog {
       } catch {
         let fault = RPCError(.unavailable, "the log failed: \(error)", reason: "LogFailed")
         failure = fault
+        logger.critical(
+          "the log failed: nothing is stored or read until a restart",
+          metadata: ["reason": "\(error)"])
         for item in batch { item.answer.resume(returning: .failure(fault)) }
       }
     }

@@ -93,7 +93,9 @@ final class SlaveDirectory: Sendable {
           health[node]?.misses = 0
           health[node]?.lastSeenMilliseconds = clock.wallMilliseconds()
           health[node]?.status = status
-          health[node]?.message = status.readOnlyReason
+          health[node]?.message =
+            status.damages > 0
+            ? "\(status.damages) damaged records; its log has them" : status.readOnlyReason
         }
         return health[node]?.reachable ?? false
       }

@@ -74,7 +74,7 @@ public final class Channel: @unchecked Sendable {
   // The rest belongs to the loop.
   private var state = State.idle
   private var waiters: [Waiter] = []
-  private var waiterCount: UInt64 = 0
+  private let waiterNumbers = Locked<UInt64>(0)
   private var failures = 0
   /// Why the last attempt failed; nil once one succeeds.
   private var lastFailure: RPCError?
@@ -176,15 +176,42 @@ public final class Channel: @unchecked Sendable {
   private func acquire(
     _ deadline: UInt64, _ waitsForReady: Bool
   ) async throws(RPCError) -> Connection {
-    let result = await withUnsafeContinuation {
-      (done: UnsafeContinuation<Result<Connection, RPCError>, Never>) in
-      loop.execute { [self] in acquire(deadline, waitsForReady, done) }
+    let id = waiterNumbers.withLock { number in
+      number += 1
+      return number
+    }
+    // A caller that gives up must not wait for a peer that never finishes its handshake.
+    let isCancelled = Locked(false)
+    let result = await withTaskCancellationHandler {
+      await withUnsafeContinuation {
+        (done: UnsafeContinuation<Result<Connection, RPCError>, Never>) in
+        loop.execute { [self] in
+          if isCancelled.withLock({ $0 }) {
+            done.resume(returning: .failure(RPCError(.cancelled, "the caller cancelled")))
+          } else {
+            acquire(id, deadline, waitsForReady, done)
+          }
+        }
+      }
+    } onCancel: {
+      // Before the waiter is there the flag stops it; after that it is found.
+      isCancelled.withLock { $0 = true }
+      loop.execute { [self] in
+        answerWaiter(id, .failure(RPCError(.cancelled, "the caller cancelled")))
+      }
     }
     return try result.get()
   }
 
+  private func answerWaiter(_ id: UInt64, _ result: Result<Connection, RPCError>) {
+    guard let index = waiters.firstIndex(where: { $0.id == id }) else { return }
+    let waiter = waiters.remove(at: index)
+    loop.cancel(waiter.timer)
+    waiter.done.resume(returning: result)
+  }
+
   private func acquire(
-    _ deadline: UInt64, _ waitsForReady: Bool,
+    _ id: UInt64, _ deadline: UInt64, _ waitsForReady: Bool,
     _ done: UnsafeContinuation<Result<Connection, RPCError>, Never>
   ) {
     switch state {
@@ -199,8 +226,6 @@ public final class Channel: @unchecked Sendable {
       return
     case .idle, .connecting, .backingOff: break
     }
-    waiterCount += 1
-    let id = waiterCount
     var waiter = Waiter(id: id, waitsForReady: waitsForReady, done: done)
     waiter.timer = loop.schedule(atNanoseconds: deadline) { [weak self] in
       guard let self, let index = waiters.firstIndex(where: { $0.id == id }) else { return }

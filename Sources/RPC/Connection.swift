@@ -301,14 +301,15 @@ final class Connection: @unchecked Sendable {
 
   func streamTimedOut(_ stream: Stream) {
     let error = RPCError(.deadlineExceeded, "the deadline passed")
-    if side == .client {
-      cancelStream(stream, error)
-    } else {
-      let abort = stream.onAbort
-      stream.onAbort = nil
-      finish(stream, error)
-      abort?(error)
-    }
+    if side == .client { cancelStream(stream, error) } else { endFromServer(stream, error) }
+  }
+
+  /// Server: answers with an error and stops the handler.
+  func endFromServer(_ stream: Stream, _ error: RPCError) {
+    let abort = stream.onAbort
+    stream.onAbort = nil
+    finish(stream, error)
+    abort?(error)
   }
 
   // MARK: sending

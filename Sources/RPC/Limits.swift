@@ -13,6 +13,8 @@ public struct ConnectionLimits: Sendable {
   /// Silence after which a ping is sent; and silence after the ping that ends the connection.
   public var keepaliveMilliseconds: UInt64 = 10_000
   public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
+  /// How long a server waits for a reader to take one piece before it ends the call.
+  public var slowReaderMilliseconds: UInt64 = 30_000
   /// Longest deadline that a server accepts.
   public var maximumTimeoutMilliseconds: UInt64 = 3_600_000
 

@@ -20,6 +20,8 @@ final class Stream: @unchecked Sendable {
     var sentBytes = 0
     var ends: Bool
     var done: UnsafeContinuation<RPCError?, Never>?
+    /// Server: ends the call where its reader takes nothing.
+    var stall: TimerID?
   }
 
   enum Finish {
@@ -115,6 +117,7 @@ final class Stream: @unchecked Sendable {
     let failed = outgoing
     outgoing = []
     for item in failed {
+      loop.cancel(item.stall)
       item.done?.resume(returning: error ?? RPCError(.cancelled, "the call is over"))
     }
     if error != nil { dropInbox() }
@@ -174,6 +177,7 @@ final class Stream: @unchecked Sendable {
 
   private func takeFirst(_ payload: [UInt8]) -> Frame {
     let item = outgoing.removeFirst()
+    loop.cancel(item.stall)
     if item.ends { localEnded = true }
     item.done?.resume(returning: nil)
     let flags = item.ends && item.type != .trailer ? FrameHeader.endFlag : 0
@@ -205,12 +209,24 @@ final class Stream: @unchecked Sendable {
               "a message of \(bytes.count) bytes, the peer takes \(connection.peerMaximumFrameBytes)"
             ))
         } else {
-          outgoing.append(Outgoing(type: type, bytes: bytes, ends: ends, done: done))
+          outgoing.append(
+            Outgoing(type: type, bytes: bytes, ends: ends, done: done, stall: watchReader()))
           connection.streamHasOutput(self)
         }
       }
     }
     if let failure { throw failure }
+  }
+
+  /// What a reader leaves lying holds memory here and credit of a connection that others share.
+  private func watchReader() -> TimerID? {
+    guard connection.side == .server else { return nil }
+    return loop.schedule(afterMilliseconds: connection.limits.slowReaderMilliseconds) {
+      [weak self] in
+      guard let self, !isFinished else { return }
+      connection.endFromServer(
+        self, RPCError(.aborted, "the reader takes nothing", reason: "SlowReader"))
+    }
   }
 
   /// The next part; nil at the end of a successful call (client) or of the request (server).

@@ -82,9 +82,12 @@ private final class FakeOwner: UploadTarget {
     let scratch = try ScratchFolder()
     let items = try items(scratch, ["a": "1", "b": "22", "c": "333", "d": "4444"])
     let owner = FakeOwner(failures: [
-      "a": [RPCError(.unavailable, "starting"), RPCError(.resourceExhausted, "busy")],
+      "a": [
+        RPCError(.unavailable, "starting"),
+        RPCError(.resourceExhausted, "busy", reason: "QueueFull"),
+      ],
       "b": [RPCError(.invalidArgument, "not a picture", reason: "UndecodableImage")],
-      "d": [RPCError(.resourceExhausted, "too large", reason: "TooLarge")],
+      "d": [RPCError(.resourceExhausted, "too large", reason: "ImageTooLarge")],
     ])
     let progress = Locked(ProgressState())
     let uploader = Uploader(
@@ -93,7 +96,10 @@ private final class FakeOwner: UploadTarget {
     let outcomes = await uploader.run(items)
     #expect(statuses(outcomes) == ["stored", "failed", "stored", "failed"])
     #expect(owner.state.withLock { $0.attempts } == ["a": 3, "b": 1, "c": 1, "d": 1])
-    guard case .failed(let failure) = outcomes[1].result else { return }
+    guard case .failed(let failure) = outcomes[1].result else {
+      Issue.record("the second file did not fail")
+      return
+    }
     #expect(failure.status == .badInput)
     #expect(failure.advice.contains("nothing of it was stored"))
     #expect(failure.message == "storing \(items[1].path): not a picture")

@@ -122,13 +122,15 @@ import Testing
     _ = try await reference.apply(commands, first: 1)
     do {
       let state = try ClusterState(path: directory.path("first.sqlite"))
-      let log = try await SingleVoterLog.open(directory: directory.path("log"), state: state)
+      let log = try await SingleVoterLog.open(
+        directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
       for command in commands { _ = try await log.propose(command) }
       await log.close()
     }
     // The state is lost altogether: the log alone brings it back.
     let state = try ClusterState(path: directory.path("second.sqlite"))
-    let log = try await SingleVoterLog.open(directory: directory.path("log"), state: state)
+    let log = try await SingleVoterLog.open(
+      directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
     #expect(try await state.appliedIndex() == 60)
     #expect(try await Self.contents(state) == Self.contents(reference))
     await log.close()
@@ -137,7 +139,8 @@ import Testing
   @Test func proposalsAtTheSameTimeAreAllAppliedOnce() async throws {
     let directory = try TemporaryDirectory("log")
     let state = try ClusterState(path: directory.path("state.sqlite"))
-    let log = try await SingleVoterLog.open(directory: directory.path("log"), state: state)
+    let log = try await SingleVoterLog.open(
+      directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
     try await withThrowingTaskGroup(of: Void.self) { group in
       for index in 0..<300 {
         group.addTask {

@@ -40,7 +40,8 @@ private actor DyingLog: ReplicatedLog {
     var configuration = MasterConfiguration(slaves: slaves.map(\.address))
     configuration.fixedSharing = Sharing(threshold: 2, shadowCount: 4)
     let state = try ClusterState(path: directory.path("state.sqlite"))
-    let log = try await SingleVoterLog.open(directory: directory.path("log"), state: state)
+    let log = try await SingleVoterLog.open(
+      directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
     let directoryOfSlaves = SlaveDirectory(
       slaves.map(\.address), cluster: authority.cluster,
       tls: try .client(authority.credentials(.master, "mcs-1")), group: group, logger: logger)
@@ -77,7 +78,8 @@ private actor DyingLog: ReplicatedLog {
   @Test func theSweepLeavesRunningUploadsAlone() async throws {
     let directory = try TemporaryDirectory("master")
     let state = try ClusterState(path: directory.path("state.sqlite"))
-    let log = try await SingleVoterLog.open(directory: directory.path("log"), state: state)
+    let log = try await SingleVoterLog.open(
+      directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
     var begin = BeginUpload()
     begin.imageID = [UInt8](repeating: 3, count: 16)
     begin.epoch = 1

@@ -263,6 +263,32 @@ import Testing
     await harness.stop()
   }
 
+  @Test func aReaderThatTakesNothingIsCutOff() async throws {
+    var limits = ConnectionLimits()
+    limits.slowReaderMilliseconds = 200
+    let failure = Locked<RPCError?>(nil)
+    let ended = Gate()
+    let harness = try Harness(limits: limits) { router in
+      router.streaming(SlaveCloudMethods.getShadow) { call in
+        _ = try await call.receiveMessage()
+        do {
+          while true { try await call.send(bulk: [UInt8](repeating: 0, count: 100_000)) }
+        } catch {
+          failure.withLock { $0 = error as? RPCError }
+          await ended.open()
+          throw error
+        }
+      }
+    }
+    let channel = try harness.channel()
+    let call = try await channel.open(
+      SlaveCloudMethods.getShadow, CallOptions(timeout: .seconds(100)))
+    try await call.sendLast(GetShadowRequest())
+    await ended.wait()
+    #expect(failure.withLock { $0?.reason } == "SlowReader")
+    await harness.stop()
+  }
+
   /// Both sides must count the same for every frame, or windows drift apart over a long life.
   @Test func emptyMessagesCostWhatTheReceiverCounts() async throws {
     let reading = Gate()

@@ -95,6 +95,31 @@ import Testing
     await harness.stop()
   }
 
+  /// A machine that hangs accepts connections in its kernel and says nothing more.
+  @Test func aCallerThatGivesUpDoesNotWaitForAHandshake() async throws {
+    let harness = try Harness(routes: Self.statusRoute)
+    let addresses = try Address(host: "127.0.0.1", port: 0).resolve(passive: true)
+    var address = addresses[0]
+    let silent = listenSocket(&address)
+    defer { closeSocket(silent) }
+    let channel = Channel(
+      address: Address(host: "127.0.0.1", port: localPort(silent)),
+      tls: try .client(harness.authority.credentials(.master, "node-1")),
+      expecting: PeerExpectation(cluster: "test", role: .slave), group: harness.group,
+      logger: harness.logger)
+    let start = SystemClock().monotonicNanoseconds()
+    let call = Task {
+      try await channel.unary(
+        SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(3000)))
+    }
+    call.cancel()
+    await #expect(throws: RPCError.self) { try await call.value }
+    // Far below the ten seconds that a handshake may take.
+    #expect(SystemClock().monotonicNanoseconds() - start < 9_000_000_000)
+    channel.close()
+    await harness.stop()
+  }
+
   @Test func aServerThatComesBackIsFoundAgain() async throws {
     let authority = try TestAuthority()
     let first = try Harness(authority: authority, routes: Self.statusRoute)

@@ -213,7 +213,9 @@ public struct Uploader<Target: UploadTarget>: Sendable {
   /// Reasons that may be gone at the next attempt.
   static func mayPass(_ error: RPCError) -> Bool {
     switch error.code {
-    case .unavailable, .aborted, .resourceExhausted: error.reason.isEmpty
+    case .unavailable, .aborted: true
+    // Too much to do right now, as opposed to too large for ever.
+    case .resourceExhausted: ["", "Overloaded", "QueueFull"].contains(error.reason)
     default: false
     }
   }

@@ -70,6 +70,9 @@ struct QueryCommand: ToolCommand {
     if let montage, let queryImage {
       let bytes = Montages.render(
         query: queryImage, title: Files.lastComponent(of: image), answers: results)
+      guard !Files.isSame(montage, image) else {
+        throw CommandFailure(.usage, "the montage would replace the query picture \(image)")
+      }
       try Files.write(bytes, to: montage)
     }
     let nanoseconds = SystemClock().monotonicNanoseconds() - start

@@ -88,6 +88,11 @@ final class AtomicFile {
     guard fsync(descriptor) == 0 else { throw FileError("write", path) }
     // link(2) refuses a name that is taken, in one step; rename(2) replaces it in one step.
     if replacing {
+      // A device or a pipe of this name is not a file to be replaced, least of all by root.
+      var status = stat()
+      if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+        throw FileError("replace", path, number: EEXIST)
+      }
       guard rename(temporaryPath, path) == 0 else { throw FileError("create", path) }
     } else {
       guard link(temporaryPath, path) == 0 else { throw FileError("create", path) }
@@ -96,6 +101,13 @@ final class AtomicFile {
 }
 
 enum Files {
+  /// Both paths lead to the same file.
+  static func isSame(_ left: String, _ right: String) -> Bool {
+    var (one, other) = (stat(), stat())
+    return stat(left, &one) == 0 && stat(right, &other) == 0 && one.st_dev == other.st_dev
+      && one.st_ino == other.st_ino
+  }
+
   static let pieceBytes = 256 << 10
 
   /// The whole file; at most `limitBytes`.

@@ -54,7 +54,8 @@ public struct CommandFailure: Error, Equatable, Sendable, CustomStringConvertibl
   public init(_ error: RPCError, during action: String) {
     message = "\(action): \(error.message)"
     advice = Self.advice(for: error)
-    status = ExitStatus(error.code)
+    // It will not become smaller by waiting.
+    status = error.reason == "ImageTooLarge" ? .badInput : ExitStatus(error.code)
     code = error.code.description
     reason = error.reason
   }
@@ -110,6 +111,9 @@ public struct CommandFailure: Error, Equatable, Sendable, CustomStringConvertibl
   public static func advice(for error: RPCError) -> String {
     if error.reason == "NotEnoughShadows" {
       return "too many slaves are down: 'sfmedir status' names them; start them and try again"
+    }
+    if error.reason == "ImageTooLarge" {
+      return "'maximum_image_bytes' in the daemons' configuration is the limit"
     }
     switch error.code {
     case .unavailable, .failedPrecondition:
