@@ -112,6 +112,8 @@ import Testing
       try await channel.unary(
         SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(3000)))
     }
+    // The connection is under way, so the call waits for its handshake.
+    await eventually { acceptSocket(silent) >= 0 }
     call.cancel()
     await #expect(throws: RPCError.self) { try await call.value }
     // Far below the ten seconds that a handshake may take.
