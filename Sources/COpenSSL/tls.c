@@ -4,18 +4,139 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+
+enum {
+  maximum_revocation_lists = 8,
+  // One read(2) takes several records; the buffer exists only while a read is under way.
+  read_buffer_bytes = 64 << 10,
+  session_seconds = 3600,
+};
 
 struct sfm_tls_context {
   SSL_CTX *context;
+  X509_CRL *revocations[maximum_revocation_lists];
+  int revocation_count;
+};
+
+struct sfm_tls_output {
+  uint8_t *bytes;
+  size_t count, capacity;
+};
+
+struct sfm_tls_session {
+  SSL_SESSION *session;
+  // A session belongs to the settings it was made under: other certificates start anew.
+  const SSL_CTX *context;
 };
 
 struct sfm_tls {
   SSL *ssl;
   int server;
+  int descriptor;
+  // The last recv(2) came back short: the socket was empty then.
+  int drained;
+  sfm_tls_output *output;
+  sfm_tls_session *session;
+  // What the socket did not take; goes before the output.
+  uint8_t *unsent;
+  size_t unsent_start, unsent_count;
 };
+
+static BIO_METHOD *socket_method;
+static int stream_index = -1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static int output_append(sfm_tls_output *self, const void *bytes, size_t count) {
+  if (count > self->capacity - self->count) {
+    size_t capacity = self->capacity ? self->capacity : 256 << 10;
+    while (count > capacity - self->count) capacity *= 2;
+    uint8_t *grown = realloc(self->bytes, capacity);
+    if (!grown) return 0;
+    self->bytes = grown;
+    self->capacity = capacity;
+  }
+  memcpy(self->bytes + self->count, bytes, count);
+  self->count += count;
+  return 1;
+}
+
+static int socket_write(BIO *bio, const char *bytes, size_t count, size_t *written) {
+  sfm_tls *self = BIO_get_data(bio);
+  BIO_clear_retry_flags(bio);
+  if (!output_append(self->output, bytes, count)) return 0;
+  *written = count;
+  return 1;
+}
+
+static int socket_read(BIO *bio, char *bytes, size_t capacity, size_t *got) {
+  sfm_tls *self = BIO_get_data(bio);
+  BIO_clear_retry_flags(bio);
+  ssize_t count = -1;
+  if (!self->drained) {
+    do {
+      count = recv(self->descriptor, bytes, capacity, 0);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return 0;
+    if (count >= 0) self->drained = (size_t)count < capacity && count > 0;
+  }
+  if (count < 0) {
+    BIO_set_retry_read(bio);
+    return 0;
+  }
+  if (count == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+  *got = (size_t)count;
+  return count > 0;
+}
+
+static long socket_control(BIO *bio, int command, long argument, void *pointer) {
+  (void)argument;
+  (void)pointer;
+  switch (command) {
+    case BIO_CTRL_FLUSH: return 1;
+    case BIO_CTRL_EOF: return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
+    default: return 0;
+  }
+}
+
+static void set_up(void) {
+  stream_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+  socket_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK | BIO_TYPE_DESCRIPTOR, "sfmedir socket");
+  if (!socket_method) return;
+  BIO_meth_set_write_ex(socket_method, socket_write);
+  BIO_meth_set_read_ex(socket_method, socket_read);
+  BIO_meth_set_ctrl(socket_method, socket_control);
+}
+
+sfm_tls_output *sfm_tls_output_new(void) { return calloc(1, sizeof(sfm_tls_output)); }
+
+void sfm_tls_output_free(sfm_tls_output *self) {
+  if (!self) return;
+  free(self->bytes);
+  free(self);
+}
+
+sfm_tls_session *sfm_tls_session_new(void) { return calloc(1, sizeof(sfm_tls_session)); }
+
+void sfm_tls_session_free(sfm_tls_session *self) {
+  if (!self) return;
+  SSL_SESSION_free(self->session);
+  free(self);
+}
+
+static int keep_session(SSL *ssl, SSL_SESSION *session) {
+  sfm_tls *self = SSL_get_ex_data(ssl, stream_index);
+  if (!self || !self->session) return 0;
+  SSL_SESSION_free(self->session->session);
+  self->session->session = session;
+  self->session->context = SSL_get_SSL_CTX(ssl);
+  return 1;
+}
 
 static void explain(char *text, size_t capacity, const char *fallback) {
   unsigned long code = ERR_peek_last_error();
@@ -73,8 +194,29 @@ static int trust(SSL_CTX *context, const char *pem, int server) {
   return count > 0;
 }
 
+static int use_revocations(sfm_tls_context *self, const char *pem) {
+  BIO *bio = BIO_new_mem_buf(pem, -1);
+  if (!bio) return 0;
+  X509_STORE *store = SSL_CTX_get_cert_store(self->context);
+  X509_CRL *list;
+  int ok = 1;
+  while (ok && (list = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL))) {
+    ok = self->revocation_count < maximum_revocation_lists && X509_STORE_add_crl(store, list) == 1;
+    if (ok) {
+      self->revocations[self->revocation_count++] = list;
+    } else {
+      X509_CRL_free(list);
+    }
+  }
+  BIO_free(bio);
+  ERR_clear_error();
+  return ok && self->revocation_count > 0 && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1;
+}
+
 sfm_tls_context *sfm_tls_context_new(int server, const char *certificate_pem, const char *key_pem,
-                                     const char *authority_pem, int verify, char *error, size_t error_capacity) {
+                                     const char *authority_pem, const char *revocation_pem, int verify, char *error,
+                                     size_t error_capacity) {
+  pthread_once(&once, set_up);
   ERR_clear_error();
   sfm_tls_context *self = calloc(1, sizeof *self);
   SSL_CTX *context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
@@ -100,49 +242,85 @@ sfm_tls_context *sfm_tls_context_new(int server, const char *certificate_pem, co
     explain(error, error_capacity, "the certificate authority's certificate cannot be read");
     goto failed;
   }
+  if (revocation_pem && !use_revocations(self, revocation_pem)) {
+    explain(error, error_capacity, "the revocation list cannot be read");
+    goto failed;
+  }
   int mode = SSL_VERIFY_PEER;
   if (server && verify == SFM_TLS_VERIFY_REQUIRED) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
   SSL_CTX_set_verify(context, mode, NULL);
   SSL_CTX_set_verify_depth(context, 2);
-  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                SSL_MODE_RELEASE_BUFFERS);
-  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET);
-  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_num_tickets(context, 0);
+  // Output goes to memory, which always has room, so a write is never partial.
+  SSL_CTX_set_mode(context, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_read_ahead(context, 1);
+  SSL_CTX_set_default_read_buffer_len(context, read_buffer_bytes);
+  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
+  SSL_CTX_set_timeout(context, session_seconds);
+  if (server) {
+    // Tickets carry the session, sealed under keys that live and die with this context: new certificates or
+    // revocations mean a new context, and no older ticket opens there.
+    static const unsigned char name[] = "sfmedir";
+    SSL_CTX_set_session_id_context(context, name, sizeof name - 1);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(context, 1);
+  } else {
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, keep_session);
+  }
   ERR_clear_error();
   return self;
 failed:
-  SSL_CTX_free(context);
-  free(self);
+  if (self) self->context = context;
+  if (!self) SSL_CTX_free(context);
+  sfm_tls_context_free(self);
   return NULL;
 }
 
 void sfm_tls_context_free(sfm_tls_context *self) {
   if (!self) return;
+  for (int i = 0; i < self->revocation_count; i++) X509_CRL_free(self->revocations[i]);
   SSL_CTX_free(self->context);
   free(self);
 }
 
-sfm_tls *sfm_tls_new(sfm_tls_context *context, int descriptor) {
+sfm_tls *sfm_tls_new(sfm_tls_context *context, int descriptor, sfm_tls_output *output, sfm_tls_session *session) {
   sfm_tls *self = calloc(1, sizeof *self);
   if (!self) return NULL;
+  self->descriptor = descriptor;
+  self->output = output;
+  self->session = session;
   self->ssl = SSL_new(context->context);
-  if (!self->ssl || SSL_set_fd(self->ssl, descriptor) != 1) {
-    sfm_tls_free(self);
+  BIO *bio = self->ssl && socket_method ? BIO_new(socket_method) : NULL;
+  if (!bio || SSL_set_ex_data(self->ssl, stream_index, self) != 1) {
+    BIO_free(bio);
+    SSL_free(self->ssl);
+    free(self);
     return NULL;
   }
+  BIO_set_data(bio, self);
+  BIO_set_init(bio, 1);
+  SSL_set_bio(self->ssl, bio, bio);
   self->server = SSL_CTX_get_ssl_method(context->context) == TLS_server_method();
   if (self->server) {
     SSL_set_accept_state(self->ssl);
-  } else {
-    SSL_set_connect_state(self->ssl);
+    return self;
+  }
+  SSL_set_connect_state(self->ssl);
+  if (session && session->session) {
+    if (session->context == context->context) SSL_set_session(self->ssl, session->session);
+    // A ticket is for one use: two connections with the same one could be told to belong together.
+    SSL_SESSION_free(session->session);
+    session->session = NULL;
   }
   return self;
 }
 
 void sfm_tls_free(sfm_tls *self) {
   if (!self) return;
+  // Without this OpenSSL takes the session for a broken one and never resumes it.
+  if (SSL_is_init_finished(self->ssl)) SSL_set_shutdown(self->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
   SSL_free(self->ssl);
+  free(self->unsent);
   free(self);
 }
 
@@ -162,8 +340,16 @@ static int code(sfm_tls *self, int value) {
 int sfm_tls_handshake(sfm_tls *self) {
   ERR_clear_error();
   int value = SSL_do_handshake(self->ssl);
-  return value == 1 ? 1 : code(self, value);
+  int outcome = value == 1 ? 1 : code(self, value);
+  // An alert that says why, too, has to leave.
+  int sent = sfm_tls_send(self);
+  if (outcome == SFM_TLS_WANT_READ && sent != 1) return sent;
+  return outcome;
 }
+
+int sfm_tls_is_resumed(const sfm_tls *self) { return SSL_session_reused((SSL *)self->ssl); }
+
+void sfm_tls_socket_is_readable(sfm_tls *self) { self->drained = 0; }
 
 long sfm_tls_read(sfm_tls *self, void *buffer, size_t capacity) {
   ERR_clear_error();
@@ -172,22 +358,81 @@ long sfm_tls_read(sfm_tls *self, void *buffer, size_t capacity) {
   return value == 1 ? (long)got : code(self, value);
 }
 
-long sfm_tls_write(sfm_tls *self, const void *buffer, size_t count) {
+int sfm_tls_encrypt(sfm_tls *self, const void *buffer, size_t count) {
   ERR_clear_error();
   size_t taken = 0;
   int value = SSL_write_ex(self->ssl, buffer, count, &taken);
-  return value == 1 ? (long)taken : code(self, value);
+  return value == 1 ? 1 : code(self, value);
+}
+
+size_t sfm_tls_unsent(const sfm_tls *self) { return self->output->count + self->unsent_count; }
+
+// 1 all sent, 0 the socket is full, -1 it is broken.
+static int send_some(int descriptor, const uint8_t *bytes, size_t count, size_t *sent) {
+  *sent = 0;
+  while (*sent < count) {
+    ssize_t taken = send(descriptor, bytes + *sent, count - *sent, MSG_NOSIGNAL);
+    if (taken >= 0) {
+      *sent += (size_t)taken;
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return 0;
+    } else if (errno != EINTR) {
+      return -1;
+    }
+  }
+  return 1;
+}
+
+int sfm_tls_send(sfm_tls *self) {
+  size_t sent;
+  sfm_tls_output *output = self->output;
+  int state = 1;
+  if (self->unsent_count) {
+    state = send_some(self->descriptor, self->unsent + self->unsent_start, self->unsent_count, &sent);
+    self->unsent_start += sent;
+    self->unsent_count -= sent;
+    if (state == 1) {
+      free(self->unsent);
+      self->unsent = NULL;
+      self->unsent_start = 0;
+    }
+  }
+  sent = 0;
+  if (state == 1 && output->count) state = send_some(self->descriptor, output->bytes, output->count, &sent);
+  size_t rest = output->count - sent;
+  if (state == 0 && rest) {
+    // Others use the output next: the rest is this stream's to keep.
+    uint8_t *kept = malloc(self->unsent_count + rest);
+    if (kept) {
+      memcpy(kept, self->unsent_count ? self->unsent + self->unsent_start : kept, self->unsent_count);
+      memcpy(kept + self->unsent_count, output->bytes + sent, rest);
+      free(self->unsent);
+      self->unsent = kept;
+      self->unsent_start = 0;
+      self->unsent_count += rest;
+    } else {
+      state = -1;
+    }
+  }
+  output->count = 0;
+  return state == 1 ? 1 : state == 0 ? SFM_TLS_WANT_WRITE : SFM_TLS_CLOSED;
 }
 
 void sfm_tls_shutdown(sfm_tls *self) {
   ERR_clear_error();
   if (SSL_is_init_finished(self->ssl)) SSL_shutdown(self->ssl);
+  sfm_tls_send(self);
   ERR_clear_error();
 }
 
 int sfm_tls_peer_uri(sfm_tls *self, char *uri, size_t capacity) {
   X509 *certificate = SSL_get1_peer_certificate(self->ssl);
   if (!certificate) return 0;
+  if (SSL_session_reused(self->ssl) && (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0 ||
+                                        X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)) {
+    X509_free(certificate);
+    return -2;
+  }
   int length = -1;
   GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
   for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
@@ -207,6 +452,18 @@ int sfm_tls_peer_uri(sfm_tls *self, char *uri, size_t capacity) {
   GENERAL_NAMES_free(names);
   X509_free(certificate);
   return length;
+}
+
+int sfm_tls_peer_is_revoked(sfm_tls *self, sfm_tls_context *context) {
+  X509 *certificate = SSL_get1_peer_certificate(self->ssl);
+  if (!certificate) return 0;
+  int revoked = 0;
+  for (int i = 0; i < context->revocation_count && !revoked; i++) {
+    X509_REVOKED *entry = NULL;
+    revoked = X509_CRL_get0_by_cert(context->revocations[i], &entry, certificate) == 1;
+  }
+  X509_free(certificate);
+  return revoked;
 }
 
 void sfm_tls_error(sfm_tls *self, char *text, size_t capacity) {

@@ -1,5 +1,6 @@
 #include "wire_arena.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 struct sfm_arena_chunk {
@@ -15,17 +16,60 @@ static void release(void *context, void *pointer) {
   (void)pointer;
 }
 
-void sfm_arena_start(sfm_arena *arena, size_t limit) {
-  *arena = (sfm_arena){.allocator = {allocate, release, arena}, .limit = limit, .next_chunk = 1024};
+// One arena and one chunk wait on each thread: a small message then costs no allocation at all. Chunks above
+// this size are not kept.
+enum { kept_bytes = 16 << 10, first_bytes = 1024 };
+static _Thread_local sfm_arena *kept_arena;
+static _Thread_local sfm_arena_chunk *kept_chunk;
+static pthread_key_t thread_end;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void thread_ends(void *unused) {
+  (void)unused;
+  free(kept_arena);
+  free(kept_chunk);
+  kept_arena = NULL;
+  kept_chunk = NULL;
 }
 
-void sfm_arena_finish(sfm_arena *arena) {
+static void set_up(void) { pthread_key_create(&thread_end, thread_ends); }
+
+sfm_arena *sfm_arena_begin(size_t limit) {
+  sfm_arena *arena = kept_arena;
+  kept_arena = NULL;
+  if (!arena) arena = malloc(sizeof *arena);
+  if (!arena) abort();
+  *arena = (sfm_arena){.allocator = {allocate, release, arena}, .limit = limit, .next_chunk = first_bytes};
+  if (kept_chunk && kept_chunk->size <= limit) {
+    arena->chunks = kept_chunk;
+    arena->used = kept_chunk->size;
+    arena->cursor = kept_chunk->data;
+    arena->end = kept_chunk->data + kept_chunk->size;
+    kept_chunk = NULL;
+  }
+  return arena;
+}
+
+void sfm_arena_end(sfm_arena *arena) {
   for (sfm_arena_chunk *chunk = arena->chunks; chunk;) {
     sfm_arena_chunk *next = chunk->next;
-    free(chunk);
+    if (chunk->size <= kept_bytes && (!kept_chunk || kept_chunk->size < chunk->size)) {
+      free(kept_chunk);
+      kept_chunk = chunk;
+      chunk->next = NULL;
+    } else {
+      free(chunk);
+    }
     chunk = next;
   }
-  arena->chunks = NULL;
+  if (kept_arena) {
+    free(arena);
+  } else {
+    kept_arena = arena;
+  }
+  pthread_once(&once, set_up);
+  // Any value but NULL makes the thread's end run the clean-up.
+  pthread_setspecific(thread_end, &once);
 }
 
 void *sfm_arena_allocate(sfm_arena *arena, size_t count) {

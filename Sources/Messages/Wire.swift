@@ -21,14 +21,10 @@ public struct Arena: ~Copyable {
 
   /// `limitBytes` bounds what a hostile message can make the decoder allocate.
   public init(limitBytes: Int) {
-    storage = .allocate(capacity: 1)
-    sfm_arena_start(storage, limitBytes)
+    storage = sfm_arena_begin(limitBytes)
   }
 
-  deinit {
-    sfm_arena_finish(storage)
-    storage.deallocate()
-  }
+  deinit { sfm_arena_end(storage) }
 
   public func make<T>(_: T.Type, count: Int = 1) -> UnsafeMutablePointer<T> {
     // Encoding is bounded by our own values: running out is our bug, not a peer's.
@@ -89,11 +85,22 @@ extension WireMessage {
   public init(
     decoding bytes: [UInt8], memoryLimitBytes: Int = messageMemoryLimitBytes
   ) throws(WireError) {
-    let arena = Arena(limitBytes: memoryLimitBytes)
-    let message = bytes.withUnsafeBufferPointer {
-      protobuf_c_message_unpack(
-        Self.descriptor, &arena.storage.pointee.allocator, $0.count, $0.baseAddress)
+    let decoded = bytes.withUnsafeBytes { view in
+      Result { () throws(WireError) in
+        try Self(decoding: view, memoryLimitBytes: memoryLimitBytes)
+      }
     }
+    self = try decoded.get()
+  }
+
+  /// Decodes protobuf bytes where they lie; nothing of the result refers to them.
+  public init(
+    decoding bytes: UnsafeRawBufferPointer, memoryLimitBytes: Int = messageMemoryLimitBytes
+  ) throws(WireError) {
+    let arena = Arena(limitBytes: memoryLimitBytes)
+    let message = protobuf_c_message_unpack(
+      Self.descriptor, &arena.storage.pointee.allocator, bytes.count,
+      bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
     guard let message else {
       if arena.storage.pointee.exhausted != 0 { throw .tooLarge(limitBytes: memoryLimitBytes) }
       throw .malformed
@@ -110,6 +117,18 @@ extension WireMessage {
     return [UInt8](unsafeUninitializedCapacity: count) { buffer, written in
       written = count == 0 ? 0 : protobuf_c_message_pack(message, buffer.baseAddress)
     }
+  }
+
+  /// Encodes into memory that `room` gives, exactly as many bytes as it is asked for; where it gives none
+  /// nothing is encoded.
+  public func encode(into room: (Int) -> UnsafeMutableRawBufferPointer?) {
+    let arena = Arena(limitBytes: messageMemoryLimitBytes)
+    let message = UnsafeRawPointer(encode(into: arena))
+      .assumingMemoryBound(to: ProtobufCMessage.self)
+    let count = protobuf_c_message_get_packed_size(message)
+    guard let bytes = room(count), count > 0 else { return }
+    precondition(bytes.count == count, "room for \(bytes.count) bytes, not for \(count)")
+    protobuf_c_message_pack(message, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
   }
 }
 

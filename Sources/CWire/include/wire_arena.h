@@ -21,8 +21,10 @@ typedef struct sfm_arena {
   int exhausted;
 } sfm_arena;
 
-void sfm_arena_start(sfm_arena *_Nonnull arena, size_t limit);
-void sfm_arena_finish(sfm_arena *_Nonnull arena);
+/// An arena for one message; the thread's own where it has one to spare.
+sfm_arena *_Nonnull sfm_arena_begin(size_t limit);
+/// Releases all that was allocated from it.
+void sfm_arena_end(sfm_arena *_Nonnull arena);
 void *_Nullable sfm_arena_allocate(sfm_arena *_Nonnull arena, size_t count);
 
 #endif

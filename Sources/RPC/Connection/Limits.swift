@@ -8,6 +8,10 @@ public struct ConnectionLimits: Sendable {
   public var connectionWindowBytes = 16 << 20
   /// Calls open at once.
   public var maximumStreams = 256
+  /// A bulk frame is cut at this size, in bytes, so that a small call waits behind one piece only.
+  public var bulkPieceBytes = 64 << 10
+  /// Bytes that wait in the transport above which calls stop adding to it.
+  public var outputHighWaterBytes = 256 << 10
   /// From the TCP connection to the first frame.
   public var handshakeMilliseconds: UInt64 = 10_000
   /// Silence after which a ping is sent; and silence after the ping that ends the connection.
@@ -15,6 +19,10 @@ public struct ConnectionLimits: Sendable {
   public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
   /// How long a server waits for a reader to take one piece before it ends the call.
   public var slowReaderMilliseconds: UInt64 = 30_000
+  /// Server: after this, and up to a tenth more or less, a connection takes no new calls; 0: never.
+  public var maximumAgeMilliseconds: UInt64 = 6 * 3_600_000
+  /// How long calls of a connection that has reached its age may still take.
+  public var ageGraceMilliseconds: UInt64 = 3_600_000
   /// Longest deadline that a server accepts.
   public var maximumTimeoutMilliseconds: UInt64 = 3_600_000
 
@@ -22,10 +30,6 @@ public struct ConnectionLimits: Sendable {
 
   /// Bytes charged for each message or bulk frame beside its payload: empty frames cost memory too.
   static let frameCharge = 64
-  /// A bulk frame is cut at this size, so that a small call waits behind one piece only.
-  static let bulkPieceBytes = 64 << 10
-  /// Bytes waiting in the transport above which calls stop adding to it.
-  static let outputHighWaterBytes = 256 << 10
   /// Bytes waiting in the transport at which a peer that never reads is given up: answers to pings,
   /// refusals and credit are not held back by the mark above.
   static let outputLimitBytes = 4 << 20

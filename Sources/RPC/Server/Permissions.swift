@@ -23,6 +23,11 @@ public struct PermissionTable: Sendable {
     return nil
   }
 
+  /// - Parameter role: nil for a caller without a certificate.
+  func allows(_ method: String, to role: Role?) -> Bool {
+    open.contains(method) || role.map { allowed[method]?.contains($0) ?? false } ?? false
+  }
+
   public var methods: Set<String> { open.union(allowed.keys) }
 
   /// The cluster's one table. Owners and users never reach a slave or each other; a slave calls nobody.

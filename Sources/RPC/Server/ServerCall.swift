@@ -6,27 +6,42 @@ public struct CallContext: Sendable {
   public let method: String
   /// Nil for a caller without a certificate, which only open methods see.
   public let caller: Identity?
-  /// On this machine's monotonic clock.
+  /// On this machine's monotonic clock, as is ``arrivalNanoseconds``.
   public let deadlineNanoseconds: UInt64
-  public let traceID: [UInt8]
+  public let arrivalNanoseconds: UInt64
   public let metadata: [MetadataEntry]
+  /// Whose clock it is; the machine's where there is none.
+  private let loop: EventLoop?
 
   public init(
-    method: String, caller: Identity?, deadlineNanoseconds: UInt64, traceID: [UInt8] = [],
+    method: String, caller: Identity?, deadlineNanoseconds: UInt64,
     metadata: [MetadataEntry] = []
+  ) {
+    self.init(
+      method: method, caller: caller, deadlineNanoseconds: deadlineNanoseconds,
+      arrivalNanoseconds: SystemClock().monotonicNanoseconds(), metadata: metadata, loop: nil)
+  }
+
+  init(
+    method: String, caller: Identity?, deadlineNanoseconds: UInt64, arrivalNanoseconds: UInt64,
+    metadata: [MetadataEntry], loop: EventLoop?
   ) {
     self.method = method
     self.caller = caller
     self.deadlineNanoseconds = deadlineNanoseconds
-    self.traceID = traceID
+    self.arrivalNanoseconds = arrivalNanoseconds
     self.metadata = metadata
+    self.loop = loop
   }
 
   /// Time left, for calls made on behalf of this one; zero where it is over.
   public var remaining: Duration {
-    let now = SystemClock().monotonicNanoseconds()
+    let now = loop?.nowNanoseconds() ?? SystemClock().monotonicNanoseconds()
     return .nanoseconds(deadlineNanoseconds > now ? Int64(deadlineNanoseconds - now) : 0)
   }
+
+  /// The caller's trace, where it sent a valid one.
+  public var trace: TraceContext? { metadata.isEmpty ? nil : TraceContext(metadata) }
 
   /// The caller, for methods that the permission table closes to strangers.
   public var identity: Identity {
@@ -62,9 +77,11 @@ public struct ServerCall<Request: WireMessage, Reply: WireMessage>: Sendable {
 
   /// Raw bytes up to the end of the request, exactly `count`; `maximum` is checked before memory is taken.
   public func receiveBulk(count: UInt64, maximum: Int) async throws(RPCError) -> [UInt8] {
-    try await collectBulk(count: count, maximum: maximum, mustEnd: true) {
-      () async throws(RPCError) in try await stream.receive()
+    let bytes = try await stream.receiveBulk(count: count, maximum: maximum)
+    if try await stream.receive() != nil {
+      throw RPCError(.invalidArgument, "more came after the \(count) bytes announced")
     }
+    return bytes
   }
 
   public func send(_ reply: Reply) async throws(RPCError) {
@@ -89,30 +106,4 @@ extension Part {
       }
     }
   }
-}
-
-/// Collects announced raw bytes; more, fewer or other parts are the sender's fault.
-func collectBulk(
-  count: UInt64, maximum: Int, mustEnd: Bool,
-  _ next: () async throws(RPCError) -> Inbound?
-) async throws(RPCError) -> [UInt8] {
-  guard count <= UInt64(maximum) else {
-    throw RPCError(.resourceExhausted, "\(count) bytes announced, at most \(maximum) are taken")
-  }
-  var bytes: [UInt8] = []
-  // A liar who announces much and sends nothing gets no memory for it.
-  bytes.reserveCapacity(min(Int(count), 1 << 20))
-  while bytes.count < Int(count) {
-    guard let part = try await next(), case .bulk(let piece) = part else {
-      throw RPCError(.invalidArgument, "\(bytes.count) bytes came, \(count) were announced")
-    }
-    bytes.append(contentsOf: piece)
-    guard bytes.count <= Int(count) else {
-      throw RPCError(.invalidArgument, "more bytes came than the \(count) announced")
-    }
-  }
-  if mustEnd, try await next() != nil {
-    throw RPCError(.invalidArgument, "more came after the \(count) bytes announced")
-  }
-  return bytes
 }

@@ -1,0 +1,375 @@
+import Base
+import CWire
+import Glibc
+import Synchronization
+
+/// Something that waits for a descriptor.
+protocol DescriptorHandler: AnyObject {
+  /// Loop thread: epoll's events for the descriptor.
+  func descriptorIsReady(_ events: UInt32)
+}
+
+/// Something that gathers output during a round of the loop and lets it go once at the round's end.
+protocol RoundFlusher: AnyObject {
+  func flushRound()
+}
+
+/// One thread with one epoll: sockets, timers and tasks, all on the same thread.
+///
+/// It is a task executor, so a call's handler runs where its connection lives and nothing hops.
+/// What is confined to a loop is a class with `@unchecked Sendable` whose methods check `inLoop`.
+///
+/// A loop made with ``init(simulation:)`` has no thread: whoever simulates runs it, on simulated time.
+public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable {
+  private struct Remote {
+    var jobs: [UnownedJob] = []
+    var actions: [@Sendable () -> Void] = []
+    var isAsleep = false
+    var isStopping = false
+  }
+
+  private let epoll: Int32
+  private let wakeup: Int32
+  private let simulation: SimulatedTime?
+  private var threadID: pthread_t = 0
+  private let remote = Locked(Remote())
+  /// Set with the lock held; read without it, so that a round with nothing new takes no lock.
+  private let remoteIsWaiting = Atomic(false)
+  // The rest belongs to the loop's thread.
+  private var handlers: [(any DescriptorHandler)?] = []
+  private var localJobs: [UnownedJob] = []
+  private var runningJobs: [UnownedJob] = []
+  private var takenActions: [@Sendable () -> Void] = []
+  private var atRoundEnd: [() -> Void] = []
+  private var flushers: [any RoundFlusher] = []
+  private var runningFlushers: [any RoundFlusher] = []
+  private var timers = TimerQueue()
+  private var waiting: WaitPolicy
+  /// Encrypted bytes on their way to the sockets of this loop, and plain ones on their way in.
+  private(set) lazy var buffers = LoopBuffers()
+
+  private static let wakeupMark = UInt64.max
+
+  /// - Parameter busyPollMicroseconds: see ``EventLoopGroup``.
+  public init(name: String, busyPollMicroseconds: UInt64 = 0) {
+    sfm_ignore_sigpipe()
+    epoll = sfm_epoll_create()
+    wakeup = sfm_eventfd_create()
+    simulation = nil
+    waiting = WaitPolicy(busyPollNanoseconds: busyPollMicroseconds * 1000)
+    precondition(epoll >= 0 && wakeup >= 0, "no descriptors for an event loop: \(epoll), \(wakeup)")
+    let added = sfm_epoll_add(epoll, wakeup, EPOLLIN.rawValue, Self.wakeupMark)
+    precondition(added == 0, "epoll refused the wake-up descriptor: \(added)")
+    start(name)
+  }
+
+  /// A loop without a thread or sockets; ``SimulatedTime`` runs it.
+  init(simulation: SimulatedTime) {
+    epoll = -1
+    wakeup = -1
+    self.simulation = simulation
+    waiting = WaitPolicy(busyPollNanoseconds: 0)
+    threadID = pthread_self()
+    simulation.adopt(self)
+  }
+
+  deinit {
+    if epoll >= 0 { sfm_close(epoll) }
+    if wakeup >= 0 { sfm_close(wakeup) }
+  }
+
+  private func start(_ name: String) {
+    // The thread keeps the loop alive until stop().
+    let started = OneTimeSignal()
+    let box = Unmanaged.passRetained(ThreadStart(loop: self, name: name, started: started))
+    var thread = pthread_t()
+    let failure = pthread_create(
+      &thread, nil,
+      { pointer in
+        let start = Unmanaged<ThreadStart>.fromOpaque(pointer!).takeRetainedValue()
+        sfm_thread_name(start.name)
+        start.loop.threadID = pthread_self()
+        start.started.signal()
+        start.loop.run()
+        return nil
+      }, box.toOpaque())
+    precondition(failure == 0, "no thread for an event loop: \(failure)")
+    pthread_detach(thread)
+    started.wait()
+  }
+
+  public var inLoop: Bool { pthread_equal(pthread_self(), threadID) != 0 }
+
+  /// Nanoseconds that only grow: the machine's monotonic clock, or the simulation's.
+  public func nowNanoseconds() -> UInt64 {
+    simulation?.nowNanoseconds ?? SystemClock().monotonicNanoseconds()
+  }
+
+  /// Ends the thread after what it is doing; sockets are closed by their owners before.
+  public func stop() {
+    guard simulation == nil else { return }
+    remote.withLock { $0.isStopping = true }
+    remoteIsWaiting.store(true, ordering: .releasing)
+    sfm_eventfd_signal(wakeup)
+  }
+
+  // MARK: executor
+
+  public func enqueue(_ job: consuming ExecutorJob) {
+    let unowned = UnownedJob(job)
+    if inLoop {
+      localJobs.append(unowned)
+    } else {
+      wakeIfNeeded { $0.jobs.append(unowned) }
+    }
+  }
+
+  public func asUnownedSerialExecutor() -> UnownedSerialExecutor {
+    UnownedSerialExecutor(ordinary: self)
+  }
+
+  public func asUnownedTaskExecutor() -> UnownedTaskExecutor {
+    UnownedTaskExecutor(ordinary: self)
+  }
+
+  public func checkIsolated() { precondition(inLoop, "not on the event loop's thread") }
+  public func isIsolatingCurrentContext() -> Bool? { inLoop }
+
+  // MARK: work
+
+  /// Runs on the loop's thread: at once where this is it.
+  public func execute(_ action: @escaping @Sendable () -> Void) {
+    if inLoop {
+      action()
+    } else {
+      wakeIfNeeded { $0.actions.append(action) }
+    }
+  }
+
+  /// Loop thread only: runs once when this round of events and jobs is done.
+  func executeAtRoundEnd(_ action: @escaping () -> Void) {
+    checkIsolated()
+    atRoundEnd.append(action)
+  }
+
+  /// Loop thread only: one write a round for whoever has output. Each asks once a round.
+  func flushAtRoundEnd(_ flusher: any RoundFlusher) { flushers.append(flusher) }
+
+  /// Loop thread only. The action does not run once the timer is cancelled.
+  func schedule(atNanoseconds deadline: UInt64, _ action: @escaping () -> Void) -> TimerID {
+    checkIsolated()
+    return timers.insert(deadline: deadline, action)
+  }
+
+  func schedule(afterMilliseconds delay: UInt64, _ action: @escaping () -> Void) -> TimerID {
+    schedule(atNanoseconds: nowNanoseconds() &+ delay &* 1_000_000, action)
+  }
+
+  func cancel(_ timer: TimerID?) {
+    checkIsolated()
+    if let timer { timers.cancel(timer) }
+  }
+
+  private func wakeIfNeeded(_ change: (inout Remote) -> Void) {
+    let wake = remote.withLock { remote in
+      change(&remote)
+      defer { remote.isAsleep = false }
+      return remote.isAsleep
+    }
+    remoteIsWaiting.store(true, ordering: .releasing)
+    if wake && wakeup >= 0 { sfm_eventfd_signal(wakeup) }
+  }
+
+  // MARK: descriptors, loop thread only
+
+  func add(_ descriptor: Int32, events: UInt32, _ handler: any DescriptorHandler) -> Bool {
+    checkIsolated()
+    while handlers.count <= Int(descriptor) { handlers.append(nil) }
+    handlers[Int(descriptor)] = handler
+    let added = sfm_epoll_add(epoll, descriptor, events, UInt64(UInt32(bitPattern: descriptor)))
+    if added != 0 { handlers[Int(descriptor)] = nil }
+    return added == 0
+  }
+
+  func modify(_ descriptor: Int32, events: UInt32) {
+    let changed = sfm_epoll_modify(
+      epoll, descriptor, events, UInt64(UInt32(bitPattern: descriptor)))
+    precondition(changed == 0, "epoll_ctl(MOD, \(descriptor)): \(changed)")
+  }
+
+  func remove(_ descriptor: Int32) {
+    checkIsolated()
+    handlers[Int(descriptor)] = nil
+    _ = sfm_epoll_remove(epoll, descriptor)
+  }
+
+  // MARK: the thread
+
+  private func run() {
+    let capacity = 256
+    let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: capacity)
+    defer { events.deallocate() }
+    while runRound() {
+      let count = wait(events, Int32(capacity))
+      for index in 0..<count {
+        let mark = sfm_epoll_data(events + index)
+        if mark == Self.wakeupMark {
+          sfm_eventfd_drain(wakeup)
+        } else if let handler = handlers[Int(mark)] {
+          // A handler earlier in this round may have removed this one.
+          handler.descriptorIsReady(events[index].events)
+        }
+      }
+      runDueTimers()
+    }
+  }
+
+  /// Everything that waits on this side; then what it wrote leaves. False where the loop is to end.
+  @discardableResult
+  func runRound() -> Bool {
+    if !runJobs() { return false }
+    while !atRoundEnd.isEmpty {
+      let actions = atRoundEnd
+      atRoundEnd.removeAll(keepingCapacity: true)
+      for action in actions { action() }
+    }
+    swap(&flushers, &runningFlushers)
+    for flusher in runningFlushers { flusher.flushRound() }
+    runningFlushers.removeAll(keepingCapacity: true)
+    return true
+  }
+
+  func runDueTimers() {
+    guard let earliest = timers.earliest else { return }
+    let now = nowNanoseconds()
+    if earliest <= now { for action in timers.due(now: now) { action() } }
+  }
+
+  /// When the next timer is due; nil where none waits.
+  var earliestTimer: UInt64? { timers.earliest }
+
+  /// True where another thread, or this one, left work that has not run.
+  var hasWork: Bool {
+    // What a flush asked to be flushed comes after a look at the sockets, or a fast reader would hold the loop.
+    !localJobs.isEmpty || !flushers.isEmpty || !atRoundEnd.isEmpty
+      || remoteIsWaiting.load(ordering: .acquiring)
+  }
+
+  private func wait(_ events: UnsafeMutablePointer<epoll_event>, _ capacity: Int32) -> Int {
+    if hasWork { return poll(events, capacity, 0) }
+    var now = SystemClock().monotonicNanoseconds()
+    let began = now
+    let spinsUntil = waiting.spinsUntil(now)
+    while now < spinsUntil {
+      let count = poll(events, capacity, 0)
+      now = SystemClock().monotonicNanoseconds()
+      if count > 0 || hasWork || (timers.earliest ?? .max) <= now {
+        waiting.gapEnded(after: now - began)
+        return count
+      }
+    }
+    let mayBlock = remote.withLock { remote in
+      remote.isAsleep = remote.jobs.isEmpty && remote.actions.isEmpty && !remote.isStopping
+      return remote.isAsleep
+    }
+    guard mayBlock else { return poll(events, capacity, 0) }
+    let count = poll(events, capacity, timeoutMilliseconds(now))
+    remote.withLock { $0.isAsleep = false }
+    waiting.gapEnded(after: SystemClock().monotonicNanoseconds() - began)
+    return count
+  }
+
+  private func poll(
+    _ events: UnsafeMutablePointer<epoll_event>, _ capacity: Int32, _ timeout: Int32
+  ) -> Int {
+    let count = sfm_epoll_wait(epoll, events, capacity, timeout)
+    precondition(count >= 0, "epoll_wait: \(count)")
+    return Int(count)
+  }
+
+  private func timeoutMilliseconds(_ now: UInt64) -> Int32 {
+    guard let next = timers.earliest else { return -1 }
+    if next <= now { return 0 }
+    // Rounded up: waking early would only spin.
+    return Int32(clamping: (next - now + 999_999) / 1_000_000)
+  }
+
+  /// False where the loop is to end.
+  private func runJobs() -> Bool {
+    while true {
+      if remoteIsWaiting.exchange(false, ordering: .acquiringAndReleasing) {
+        let isStopping = remote.withLock { remote in
+          localJobs.append(contentsOf: remote.jobs)
+          remote.jobs.removeAll(keepingCapacity: true)
+          swap(&takenActions, &remote.actions)
+          return remote.isStopping
+        }
+        if isStopping && localJobs.isEmpty && takenActions.isEmpty { return false }
+        if isStopping { remoteIsWaiting.store(true, ordering: .releasing) }
+        for action in takenActions { action() }
+        takenActions.removeAll(keepingCapacity: true)
+      }
+      if localJobs.isEmpty { return true }
+      // Two arrays in turn: a copy would be a new allocation each round.
+      swap(&localJobs, &runningJobs)
+      for job in runningJobs {
+        job.runSynchronously(
+          isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+      }
+      runningJobs.removeAll(keepingCapacity: true)
+    }
+  }
+}
+
+/// Whether a loop that has nothing to do looks again at once or lets its thread sleep.
+///
+/// Waking a sleeping thread costs tens of microseconds, more than a whole call. A loop whose last waits were
+/// short therefore looks again for a while; one that is mostly idle sleeps at once and costs nothing.
+struct WaitPolicy {
+  private let busyPollNanoseconds: UInt64
+  private var averageGapNanoseconds: UInt64 = .max >> 8
+
+  init(busyPollNanoseconds: UInt64) { self.busyPollNanoseconds = busyPollNanoseconds }
+
+  func spinsUntil(_ now: UInt64) -> UInt64 {
+    averageGapNanoseconds <= busyPollNanoseconds ? now + busyPollNanoseconds : now
+  }
+
+  mutating func gapEnded(after nanoseconds: UInt64) {
+    guard busyPollNanoseconds > 0 else { return }
+    // A long sleep counts as a few windows only, so that a burst after it is noticed soon.
+    let gap = min(nanoseconds, 8 * busyPollNanoseconds)
+    averageGapNanoseconds = min(averageGapNanoseconds, 8 * busyPollNanoseconds)
+    averageGapNanoseconds = (7 * averageGapNanoseconds + gap) / 8
+  }
+}
+
+private final class ThreadStart: Sendable {
+  let loop: EventLoop
+  let name: String
+  let started: OneTimeSignal
+
+  init(loop: EventLoop, name: String, started: OneTimeSignal) {
+    self.loop = loop
+    self.name = name
+    self.started = started
+  }
+}
+
+/// A one-time signal between two threads.
+private final class OneTimeSignal: @unchecked Sendable {
+  private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+
+  init() { sem_init(semaphore, 0, 0) }
+
+  deinit {
+    sem_destroy(semaphore)
+    semaphore.deallocate()
+  }
+
+  func signal() { sem_post(semaphore) }
+
+  func wait() {
+    while sem_wait(semaphore) != 0 {}
+  }
+}

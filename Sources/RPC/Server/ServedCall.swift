@@ -1,0 +1,131 @@
+import Base
+import Messages
+
+/// How a call ended, for interceptors.
+public struct CallRecord: Sendable {
+  public let status: StatusCode
+  /// The domain's name of the error; empty for most and for success.
+  public let reason: String
+  /// From the header to the trailer.
+  public let durationNanoseconds: UInt64
+  /// Payload of messages and bulk.
+  public let receivedBytes: Int
+  public let sentBytes: Int
+}
+
+/// Sees every call that a server takes: for audit, tracing, quotas.
+///
+/// Both run on the connection's loop, in the middle of its work: they must not wait.
+public protocol ServerInterceptor: Sendable {
+  /// Before the handler. What it throws is the call's answer, and the handler does not run.
+  func begins(_ context: CallContext) throws(RPCError)
+  /// Once for each call that ``begins(_:)`` let in.
+  func ended(_ context: CallContext, _ record: CallRecord)
+}
+
+/// A call that runs on a server. Confined to its loop.
+class ServedCall: @unchecked Sendable {
+  final let context: CallContext
+  private let server: Server
+  private let route: Int
+  private let beganNanoseconds: UInt64
+
+  init(context: CallContext, server: Server, route: Int) {
+    self.context = context
+    self.server = server
+    self.route = route
+    beganNanoseconds = context.arrivalNanoseconds
+  }
+
+  /// The stream is over; a handler may still be running.
+  final func ended(_ stream: Stream, _ error: RPCError?) {
+    let now = stream.loop.nowNanoseconds()
+    let record = CallRecord(
+      status: error?.code ?? .ok, reason: error?.reason ?? "",
+      durationNanoseconds: now - min(now, beganNanoseconds), receivedBytes: stream.receivedBytes,
+      sentBytes: stream.sentBytes)
+    server.ended(route, context, record)
+  }
+
+  /// What a handler's error becomes on the wire; our own bugs and the machine's trouble are logged.
+  final func answer(to error: any Error) -> RPCError {
+    let answer = RPCError(answering: error)
+    if answer.code == .internalError { server.logHandlerFailure(context, error) }
+    return answer
+  }
+
+  /// Runs a handler on the loop: at once, up to where it first waits for something.
+  final func run(
+    _ stream: Stream, _ handler: @escaping @Sendable () async -> Void
+  ) {
+    let load = stream.connection.load
+    load.callBegan()
+    let task = Task.immediate(executorPreference: stream.loop) { @Sendable in
+      await handler()
+      load.callReturned()
+    }
+    // Most handlers of small calls are done already.
+    if stream.isFinished { task.cancel() } else { stream.onAbort = { _ in task.cancel() } }
+  }
+}
+
+/// One message in, one message out: decoded from the frame, encoded into the output.
+final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCall, StreamReceiver,
+  @unchecked Sendable
+{
+  typealias Body = @Sendable (Request, CallContext) async throws -> Reply
+  private let body: Body
+  private var request: Request?
+
+  init(context: CallContext, server: Server, route: Int, body: @escaping Body) {
+    self.body = body
+    super.init(context: context, server: server, route: route)
+  }
+
+  func receive(message: UnsafeRawBufferPointer, ends: Bool, of stream: Stream) {
+    guard request == nil else {
+      refuse(stream, "\(context.method) takes one message")
+      return
+    }
+    do {
+      request = try Request(decoding: message)
+    } catch {
+      refuse(stream, "\(Request.self): \(error)")
+      return
+    }
+    if ends { start(stream) }
+  }
+
+  func receiveBulk(of stream: Stream) { refuse(stream, "\(context.method) takes one message") }
+
+  func receiveEnd(of stream: Stream) {
+    if request == nil {
+      refuse(stream, "\(context.method) begins with a message")
+    } else {
+      start(stream)
+    }
+  }
+
+  func finished(_ error: RPCError?) {}
+
+  private func refuse(_ stream: Stream, _ why: String) {
+    stream.connection.finish(stream, RPCError(.invalidArgument, why))
+  }
+
+  private func start(_ stream: Stream) {
+    guard let request else { return }
+    run(stream) { [self] in
+      do {
+        let reply = try await body(request, context)
+        if stream.loop.inLoop {
+          stream.connection.finish(stream, answering: reply)
+        } else {
+          stream.loop.execute { stream.connection.finish(stream, answering: reply) }
+        }
+      } catch {
+        let answer = answer(to: error)
+        stream.loop.execute { stream.connection.finish(stream, answer) }
+      }
+    }
+  }
+}

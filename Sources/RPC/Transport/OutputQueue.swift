@@ -1,0 +1,101 @@
+/// Bytes on their way out in order: small ones are gathered, large ones stay where they are.
+struct OutputQueue {
+  private struct Slice {
+    /// Where it stands: after this many gathered bytes, counted from the queue's beginning.
+    var position: Int
+    var bytes: [UInt8]
+    var start: Int
+    var end: Int
+  }
+
+  private var gathered: UnsafeMutableRawPointer?
+  private var capacity = 0
+  private var start = 0
+  private var end = 0
+  private var slices: [Slice] = []
+  private var firstSlice = 0
+  private var sliceBytes = 0
+
+  private let buffers: LoopBuffers
+
+  init(buffers: LoopBuffers) { self.buffers = buffers }
+
+  /// Bytes in the queue.
+  var count: Int { end - start + sliceBytes }
+
+  /// Releases the memory; the queue may be used again.
+  mutating func removeAll() {
+    giveBack()
+    slices = []
+    (firstSlice, sliceBytes) = (0, 0)
+  }
+
+  private mutating func giveBack() {
+    if let gathered { buffers.giveBack(gathered, capacity) }
+    gathered = nil
+    (capacity, start, end) = (0, 0, 0)
+  }
+
+  /// Room for `count` gathered bytes; the caller fills all of them before anything else happens.
+  mutating func reserve(_ count: Int) -> UnsafeMutableRawBufferPointer {
+    if count > capacity - end { grow(count) }
+    let room = UnsafeMutableRawBufferPointer(start: gathered! + end, count: count)
+    end += count
+    return room
+  }
+
+  mutating func append(_ bytes: UnsafeRawBufferPointer) {
+    guard !bytes.isEmpty else { return }
+    reserve(bytes.count).copyMemory(from: bytes)
+  }
+
+  /// Keeps the array instead of copying it.
+  mutating func append(slice bytes: [UInt8], from first: Int, to last: Int) {
+    slices.append(Slice(position: end, bytes: bytes, start: first, end: last))
+    sliceBytes += last - first
+  }
+
+  private mutating func grow(_ count: Int) {
+    let (memory, size) = buffers.takeOutput(atLeast: end + count)
+    if let gathered {
+      memory.copyMemory(from: gathered, byteCount: end)
+      buffers.giveBack(gathered, capacity)
+    }
+    gathered = memory
+    capacity = size
+  }
+
+  /// Gives `body` the next run of bytes, at most `limit`; it is over then. False where none are left.
+  mutating func takeNext(limit: Int, _ body: (UnsafeRawBufferPointer) -> Void) -> Bool {
+    let boundary = firstSlice < slices.count ? slices[firstSlice].position : end
+    if start < boundary {
+      let count = min(limit, boundary - start)
+      body(UnsafeRawBufferPointer(start: gathered! + start, count: count))
+      start += count
+      if start == end { rewind() }
+      return true
+    }
+    guard firstSlice < slices.count else { return false }
+    let slice = slices[firstSlice]
+    let count = min(limit, slice.end - slice.start)
+    slice.bytes.withUnsafeBytes {
+      body(UnsafeRawBufferPointer(rebasing: $0[slice.start..<slice.start + count]))
+    }
+    slices[firstSlice].start += count
+    sliceBytes -= count
+    if slices[firstSlice].start == slices[firstSlice].end {
+      slices[firstSlice].bytes = []
+      firstSlice += 1
+      if start == end { rewind() }
+    }
+    return true
+  }
+
+  /// Where all has left, the memory goes back to the loop: an idle connection holds none.
+  private mutating func rewind() {
+    guard firstSlice == slices.count else { return }
+    slices.removeAll(keepingCapacity: true)
+    firstSlice = 0
+    giveBack()
+  }
+}
