@@ -187,6 +187,96 @@ void   sfmedir__v1__trailer__free_unpacked
   assert(message->base.descriptor == &sfmedir__v1__trailer__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   sfmedir__v1__not_leader__init
+                     (Sfmedir__V1__NotLeader         *message)
+{
+  static const Sfmedir__V1__NotLeader init_value = SFMEDIR__V1__NOT_LEADER__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__not_leader__get_packed_size
+                     (const Sfmedir__V1__NotLeader *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__not_leader__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__not_leader__pack
+                     (const Sfmedir__V1__NotLeader *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__not_leader__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__not_leader__pack_to_buffer
+                     (const Sfmedir__V1__NotLeader *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__not_leader__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__NotLeader *
+       sfmedir__v1__not_leader__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__NotLeader *)
+     protobuf_c_message_unpack (&sfmedir__v1__not_leader__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__not_leader__free_unpacked
+                     (Sfmedir__V1__NotLeader *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__not_leader__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__retry_after__init
+                     (Sfmedir__V1__RetryAfter         *message)
+{
+  static const Sfmedir__V1__RetryAfter init_value = SFMEDIR__V1__RETRY_AFTER__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__retry_after__get_packed_size
+                     (const Sfmedir__V1__RetryAfter *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__retry_after__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__retry_after__pack
+                     (const Sfmedir__V1__RetryAfter *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__retry_after__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__retry_after__pack_to_buffer
+                     (const Sfmedir__V1__RetryAfter *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__retry_after__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RetryAfter *
+       sfmedir__v1__retry_after__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RetryAfter *)
+     protobuf_c_message_unpack (&sfmedir__v1__retry_after__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__retry_after__free_unpacked
+                     (Sfmedir__V1__RetryAfter *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__retry_after__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   sfmedir__v1__go_away__init
                      (Sfmedir__V1__GoAway         *message)
 {
@@ -450,7 +540,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__request_header__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__request_header__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__trailer__field_descriptors[4] =
+static const ProtobufCFieldDescriptor sfmedir__v1__trailer__field_descriptors[5] =
 {
   {
     "status",
@@ -500,17 +590,30 @@ static const ProtobufCFieldDescriptor sfmedir__v1__trailer__field_descriptors[4]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "not_started",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__Trailer, not_started),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__trailer__field_indices_by_name[] = {
   3,   /* field[3] = details */
   1,   /* field[1] = message */
+  4,   /* field[4] = not_started */
   2,   /* field[2] = reason */
   0,   /* field[0] = status */
 };
 static const ProtobufCIntRange sfmedir__v1__trailer__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__trailer__descriptor =
 {
@@ -520,11 +623,113 @@ const ProtobufCMessageDescriptor sfmedir__v1__trailer__descriptor =
   "Sfmedir__V1__Trailer",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__Trailer),
-  4,
+  5,
   sfmedir__v1__trailer__field_descriptors,
   sfmedir__v1__trailer__field_indices_by_name,
   1,  sfmedir__v1__trailer__number_ranges,
   (ProtobufCMessageInit) sfmedir__v1__trailer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__not_leader__field_descriptors[3] =
+{
+  {
+    "node",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__NotLeader, node),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "address",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__NotLeader, address),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "term",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__NotLeader, term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__not_leader__field_indices_by_name[] = {
+  1,   /* field[1] = address */
+  0,   /* field[0] = node */
+  2,   /* field[2] = term */
+};
+static const ProtobufCIntRange sfmedir__v1__not_leader__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__not_leader__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.NotLeader",
+  "NotLeader",
+  "Sfmedir__V1__NotLeader",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__NotLeader),
+  3,
+  sfmedir__v1__not_leader__field_descriptors,
+  sfmedir__v1__not_leader__field_indices_by_name,
+  1,  sfmedir__v1__not_leader__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__not_leader__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__retry_after__field_descriptors[1] =
+{
+  {
+    "milliseconds",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RetryAfter, milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__retry_after__field_indices_by_name[] = {
+  0,   /* field[0] = milliseconds */
+};
+static const ProtobufCIntRange sfmedir__v1__retry_after__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__retry_after__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RetryAfter",
+  "RetryAfter",
+  "Sfmedir__V1__RetryAfter",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RetryAfter),
+  1,
+  sfmedir__v1__retry_after__field_descriptors,
+  sfmedir__v1__retry_after__field_indices_by_name,
+  1,  sfmedir__v1__retry_after__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__retry_after__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor sfmedir__v1__go_away__field_descriptors[3] =

@@ -45,7 +45,17 @@ func enumText(_ type: ProtobufCEnumDescriptor) -> String {
   return text + "}\n\n"
 }
 
-func servicesText(file: String) -> String {
+/// The case of `Idempotency` in Messages.
+func idempotency(_ level: Int32) throws -> String {
+  switch level {
+  case 0: return "unknown"
+  case 1: return "noSideEffects"
+  case 2: return "idempotent"
+  default: throw SchemaError(description: "idempotency level \(level)")
+  }
+}
+
+func servicesText(file: String) throws -> String {
   var text = ""
   var service = ""
   for index in 0..<sfm_registered_method_count {
@@ -73,7 +83,8 @@ func servicesText(file: String) -> String {
     text += "  public static let \(field) = Method<\(input), \(output)>(\n"
     text += "    \"\(String(cString: descriptor.name))/\(rpc)\","
     text += " clientStreams: \(method.client_streams != 0),"
-    text += " serverStreams: \(method.server_streams != 0))\n"
+    text += " serverStreams: \(method.server_streams != 0),"
+    text += " idempotency: .\(try idempotency(method.idempotency)))\n"
   }
   return service.isEmpty ? "" : text + "}\n"
 }
@@ -114,7 +125,8 @@ func generate(into folder: String) throws {
   }
   for file in order {
     let name = file.prefix(1).uppercased() + file.dropFirst()
-    try write(texts[file]! + servicesText(file: file), to: "\(folder)/\(name).swift")
+    let services = try servicesText(file: file)
+    try write(texts[file]! + services, to: "\(folder)/\(name).swift")
   }
 }
 

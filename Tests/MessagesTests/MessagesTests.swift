@@ -91,6 +91,19 @@ import Testing
     #expect(names.count == sfm_registered_method_count)
   }
 
+  /// docs/formats/wire.md, "Worth repeating": every method may be repeated but those that act once more.
+  @Test func theSchemaSaysWhatMayBeRepeated() {
+    var unmarked: Set<String> = []
+    for index in 0..<sfm_registered_method_count {
+      let method = sfm_registered_method_at(index).pointee
+      if method.idempotency == 0 { unmarked.insert(String(cString: method.method)) }
+    }
+    #expect(unmarked == ["Join", "RotateKey", "CreateToken"])
+    #expect(KeyControlMethods.rotateKey.idempotency == .unknown)
+    #expect(MasterCloudMethods.putImage.idempotency == .idempotent)
+    #expect(SlaveCloudMethods.getShadow.idempotency == .noSideEffects)
+  }
+
   /// The committed C and Swift are what the schemas give today.
   @Test func generatedCodeIsFresh() async throws {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()

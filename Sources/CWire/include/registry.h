@@ -17,6 +17,8 @@ typedef struct {
   const char *_Nonnull method;
   int client_streams;
   int server_streams;
+  /// google.protobuf's IdempotencyLevel: 0 unknown, 1 no side effects, 2 idempotent.
+  int idempotency;
 } sfm_registered_method;
 
 extern const size_t sfm_registered_message_count;

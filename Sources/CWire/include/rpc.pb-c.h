@@ -19,6 +19,8 @@ typedef struct Sfmedir__V1__Hello Sfmedir__V1__Hello;
 typedef struct Sfmedir__V1__MetadataEntry Sfmedir__V1__MetadataEntry;
 typedef struct Sfmedir__V1__RequestHeader Sfmedir__V1__RequestHeader;
 typedef struct Sfmedir__V1__Trailer Sfmedir__V1__Trailer;
+typedef struct Sfmedir__V1__NotLeader Sfmedir__V1__NotLeader;
+typedef struct Sfmedir__V1__RetryAfter Sfmedir__V1__RetryAfter;
 typedef struct Sfmedir__V1__GoAway Sfmedir__V1__GoAway;
 
 
@@ -99,12 +101,59 @@ struct  Sfmedir__V1__Trailer
    * The domain's own name of the error, for instance "NotEnoughShadows".
    */
   char *reason;
+  /*
+   * Key: a message's full name; value: its encoding. At most 16 entries and 8 KiB.
+   */
   size_t n_details;
   Sfmedir__V1__MetadataEntry **details;
+  /*
+   * The call was turned away before any of its work began: any method may be called again.
+   */
+  protobuf_c_boolean not_started;
 };
 #define SFMEDIR__V1__TRAILER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__trailer__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL }
+    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0 }
+
+
+/*
+ * Detail: only the leader does this.
+ */
+struct  Sfmedir__V1__NotLeader
+{
+  ProtobufCMessage base;
+  /*
+   * Of the leader as far as the sender knows; empty where it knows none.
+   */
+  char *node;
+  /*
+   * host:port
+   */
+  char *address;
+  /*
+   * Of the election that the sender saw last.
+   */
+  uint64_t term;
+};
+#define SFMEDIR__V1__NOT_LEADER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__not_leader__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
+
+
+/*
+ * Detail of UNAVAILABLE and RESOURCE_EXHAUSTED: when to come back.
+ */
+struct  Sfmedir__V1__RetryAfter
+{
+  ProtobufCMessage base;
+  /*
+   * 4294967295: do not.
+   */
+  uint32_t milliseconds;
+};
+#define SFMEDIR__V1__RETRY_AFTER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__retry_after__descriptor) \
+    , 0 }
 
 
 struct  Sfmedir__V1__GoAway
@@ -198,6 +247,44 @@ Sfmedir__V1__Trailer *
 void   sfmedir__v1__trailer__free_unpacked
                      (Sfmedir__V1__Trailer *message,
                       ProtobufCAllocator *allocator);
+/* Sfmedir__V1__NotLeader methods */
+void   sfmedir__v1__not_leader__init
+                     (Sfmedir__V1__NotLeader         *message);
+size_t sfmedir__v1__not_leader__get_packed_size
+                     (const Sfmedir__V1__NotLeader   *message);
+size_t sfmedir__v1__not_leader__pack
+                     (const Sfmedir__V1__NotLeader   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__not_leader__pack_to_buffer
+                     (const Sfmedir__V1__NotLeader   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__NotLeader *
+       sfmedir__v1__not_leader__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__not_leader__free_unpacked
+                     (Sfmedir__V1__NotLeader *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RetryAfter methods */
+void   sfmedir__v1__retry_after__init
+                     (Sfmedir__V1__RetryAfter         *message);
+size_t sfmedir__v1__retry_after__get_packed_size
+                     (const Sfmedir__V1__RetryAfter   *message);
+size_t sfmedir__v1__retry_after__pack
+                     (const Sfmedir__V1__RetryAfter   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__retry_after__pack_to_buffer
+                     (const Sfmedir__V1__RetryAfter   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RetryAfter *
+       sfmedir__v1__retry_after__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__retry_after__free_unpacked
+                     (Sfmedir__V1__RetryAfter *message,
+                      ProtobufCAllocator *allocator);
 /* Sfmedir__V1__GoAway methods */
 void   sfmedir__v1__go_away__init
                      (Sfmedir__V1__GoAway         *message);
@@ -231,6 +318,12 @@ typedef void (*Sfmedir__V1__RequestHeader_Closure)
 typedef void (*Sfmedir__V1__Trailer_Closure)
                  (const Sfmedir__V1__Trailer *message,
                   void *closure_data);
+typedef void (*Sfmedir__V1__NotLeader_Closure)
+                 (const Sfmedir__V1__NotLeader *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RetryAfter_Closure)
+                 (const Sfmedir__V1__RetryAfter *message,
+                  void *closure_data);
 typedef void (*Sfmedir__V1__GoAway_Closure)
                  (const Sfmedir__V1__GoAway *message,
                   void *closure_data);
@@ -244,6 +337,8 @@ extern const ProtobufCMessageDescriptor sfmedir__v1__hello__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__metadata_entry__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__request_header__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__trailer__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__not_leader__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__retry_after__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__go_away__descriptor;
 
 PROTOBUF_C__END_DECLS

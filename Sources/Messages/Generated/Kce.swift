@@ -303,15 +303,15 @@ public struct CreateTokenReply: WireMessage, Equatable {
 /// Methods of the service KeyControl.
 public enum KeyControlMethods {
   public static let join = Method<JoinRequest, JoinReply>(
-    "sfmedir.v1.KeyControl/Join", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.KeyControl/Join", clientStreams: false, serverStreams: false, idempotency: .unknown)
   public static let renew = Method<RenewRequest, JoinReply>(
-    "sfmedir.v1.KeyControl/Renew", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.KeyControl/Renew", clientStreams: false, serverStreams: false, idempotency: .idempotent)
   public static let fetchKeys = Method<FetchKeysRequest, FetchKeysReply>(
-    "sfmedir.v1.KeyControl/FetchKeys", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.KeyControl/FetchKeys", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let listKeys = Method<Empty, ListKeysReply>(
-    "sfmedir.v1.KeyControl/ListKeys", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.KeyControl/ListKeys", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let rotateKey = Method<RotateKeyRequest, RotateKeyReply>(
-    "sfmedir.v1.KeyControl/RotateKey", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.KeyControl/RotateKey", clientStreams: false, serverStreams: false, idempotency: .unknown)
   public static let createToken = Method<CreateTokenRequest, CreateTokenReply>(
-    "sfmedir.v1.KeyControl/CreateToken", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.KeyControl/CreateToken", clientStreams: false, serverStreams: false, idempotency: .unknown)
 }

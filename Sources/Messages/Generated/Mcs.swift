@@ -390,17 +390,17 @@ public struct ClusterStatusReply: WireMessage, Equatable {
 /// Methods of the service MasterCloud.
 public enum MasterCloudMethods {
   public static let putImage = Method<PutImageHeader, PutImageReply>(
-    "sfmedir.v1.MasterCloud/PutImage", clientStreams: true, serverStreams: false)
+    "sfmedir.v1.MasterCloud/PutImage", clientStreams: true, serverStreams: false, idempotency: .idempotent)
   public static let hasImages = Method<HasImagesRequest, HasImagesReply>(
-    "sfmedir.v1.MasterCloud/HasImages", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.MasterCloud/HasImages", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let searchImages = Method<SearchImagesRequest, SearchResult>(
-    "sfmedir.v1.MasterCloud/SearchImages", clientStreams: false, serverStreams: true)
+    "sfmedir.v1.MasterCloud/SearchImages", clientStreams: false, serverStreams: true, idempotency: .noSideEffects)
   public static let fetchImage = Method<FetchImageRequest, FetchImageHeader>(
-    "sfmedir.v1.MasterCloud/FetchImage", clientStreams: false, serverStreams: true)
+    "sfmedir.v1.MasterCloud/FetchImage", clientStreams: false, serverStreams: true, idempotency: .noSideEffects)
   public static let deleteImage = Method<DeleteImageRequest, DeleteImageReply>(
-    "sfmedir.v1.MasterCloud/DeleteImage", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.MasterCloud/DeleteImage", clientStreams: false, serverStreams: false, idempotency: .idempotent)
   public static let listImages = Method<ListImagesRequest, ListImagesReply>(
-    "sfmedir.v1.MasterCloud/ListImages", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.MasterCloud/ListImages", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let clusterStatus = Method<Empty, ClusterStatusReply>(
-    "sfmedir.v1.MasterCloud/ClusterStatus", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.MasterCloud/ClusterStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
 }

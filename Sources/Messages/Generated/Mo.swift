@@ -356,13 +356,13 @@ public struct NodeStatusReply: WireMessage, Equatable {
 /// Methods of the service ImageOwner.
 public enum ImageOwnerMethods {
   public static let storeImage = Method<StoreImageHeader, StoreImageReply>(
-    "sfmedir.v1.ImageOwner/StoreImage", clientStreams: true, serverStreams: false)
+    "sfmedir.v1.ImageOwner/StoreImage", clientStreams: true, serverStreams: false, idempotency: .idempotent)
   public static let checkImages = Method<CheckImagesRequest, CheckImagesReply>(
-    "sfmedir.v1.ImageOwner/CheckImages", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.ImageOwner/CheckImages", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let removeImage = Method<RemoveImageRequest, RemoveImageReply>(
-    "sfmedir.v1.ImageOwner/RemoveImage", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.ImageOwner/RemoveImage", clientStreams: false, serverStreams: false, idempotency: .idempotent)
   public static let listOwnImages = Method<ListOwnImagesRequest, ListOwnImagesReply>(
-    "sfmedir.v1.ImageOwner/ListOwnImages", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.ImageOwner/ListOwnImages", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let ownerStatus = Method<Empty, NodeStatusReply>(
-    "sfmedir.v1.ImageOwner/OwnerStatus", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.ImageOwner/OwnerStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
 }

@@ -125,13 +125,13 @@ public struct GetImageHeader: WireMessage, Equatable {
 /// Methods of the service ImageUser.
 public enum ImageUserMethods {
   public static let queryImages = Method<QueryImagesHeader, QueryResult>(
-    "sfmedir.v1.ImageUser/QueryImages", clientStreams: true, serverStreams: true)
+    "sfmedir.v1.ImageUser/QueryImages", clientStreams: true, serverStreams: true, idempotency: .noSideEffects)
   public static let getImage = Method<GetImageRequest, GetImageHeader>(
-    "sfmedir.v1.ImageUser/GetImage", clientStreams: false, serverStreams: true)
+    "sfmedir.v1.ImageUser/GetImage", clientStreams: false, serverStreams: true, idempotency: .noSideEffects)
   public static let listImages = Method<ListOwnImagesRequest, ListOwnImagesReply>(
-    "sfmedir.v1.ImageUser/ListImages", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.ImageUser/ListImages", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let masterStatus = Method<Empty, ClusterStatusReply>(
-    "sfmedir.v1.ImageUser/MasterStatus", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.ImageUser/MasterStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let userStatus = Method<Empty, NodeStatusReply>(
-    "sfmedir.v1.ImageUser/UserStatus", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.ImageUser/UserStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
 }

@@ -96,6 +96,7 @@ public struct Trailer: WireMessage, Equatable {
   public var message: String = ""
   public var reason: String = ""
   public var details: [MetadataEntry] = []
+  public var notStarted: Bool = false
 
   public init() {}
 
@@ -106,6 +107,7 @@ public struct Trailer: WireMessage, Equatable {
     details = try (0..<c.pointee.n_details).map { i throws(WireError) in
       try MetadataEntry(c: c.pointee.details[i]!)
     }
+    notStarted = c.pointee.not_started != 0
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__Trailer> {
@@ -115,11 +117,60 @@ public struct Trailer: WireMessage, Equatable {
     m.pointee.message = a.string(message)
     m.pointee.reason = a.string(reason)
     (m.pointee.details, m.pointee.n_details) = a.array(details) { $0.encode(into: a) }
+    m.pointee.not_started = notStarted ? 1 : 0
     return m
   }
 
   public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
     messageDescriptor { sfmedir__v1__trailer__init($0) }
+  }
+}
+
+public struct NotLeader: WireMessage, Equatable {
+  public var node: String = ""
+  public var address: String = ""
+  public var term: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__NotLeader>) throws(WireError) {
+    node = try String(wire: c.pointee.node)
+    address = try String(wire: c.pointee.address)
+    term = c.pointee.term
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__NotLeader> {
+    let m = a.make(Sfmedir__V1__NotLeader.self)
+    sfmedir__v1__not_leader__init(m)
+    m.pointee.node = a.string(node)
+    m.pointee.address = a.string(address)
+    m.pointee.term = term
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__not_leader__init($0) }
+  }
+}
+
+public struct RetryAfter: WireMessage, Equatable {
+  public var milliseconds: UInt32 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RetryAfter>) throws(WireError) {
+    milliseconds = c.pointee.milliseconds
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RetryAfter> {
+    let m = a.make(Sfmedir__V1__RetryAfter.self)
+    sfmedir__v1__retry_after__init(m)
+    m.pointee.milliseconds = milliseconds
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__retry_after__init($0) }
   }
 }
 

@@ -228,13 +228,13 @@ public struct SlaveStatusReply: WireMessage, Equatable {
 /// Methods of the service SlaveCloud.
 public enum SlaveCloudMethods {
   public static let putShadow = Method<PutShadowHeader, PutShadowReply>(
-    "sfmedir.v1.SlaveCloud/PutShadow", clientStreams: true, serverStreams: false)
+    "sfmedir.v1.SlaveCloud/PutShadow", clientStreams: true, serverStreams: false, idempotency: .idempotent)
   public static let getShadow = Method<GetShadowRequest, GetShadowHeader>(
-    "sfmedir.v1.SlaveCloud/GetShadow", clientStreams: false, serverStreams: true)
+    "sfmedir.v1.SlaveCloud/GetShadow", clientStreams: false, serverStreams: true, idempotency: .noSideEffects)
   public static let deleteShadows = Method<DeleteShadowsRequest, DeleteShadowsReply>(
-    "sfmedir.v1.SlaveCloud/DeleteShadows", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.SlaveCloud/DeleteShadows", clientStreams: false, serverStreams: false, idempotency: .idempotent)
   public static let listShadows = Method<ListShadowsRequest, ListShadowsReply>(
-    "sfmedir.v1.SlaveCloud/ListShadows", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.SlaveCloud/ListShadows", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let slaveStatus = Method<Empty, SlaveStatusReply>(
-    "sfmedir.v1.SlaveCloud/SlaveStatus", clientStreams: false, serverStreams: false)
+    "sfmedir.v1.SlaveCloud/SlaveStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
 }

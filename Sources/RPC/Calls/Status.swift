@@ -1,3 +1,5 @@
+import Messages
+
 /// gRPC's status codes, with their numbers.
 public enum StatusCode: UInt32, Sendable, CaseIterable, CustomStringConvertible {
   case ok = 0
@@ -47,11 +49,23 @@ public struct RPCError: Error, Equatable, Sendable, CustomStringConvertible {
   public var message: String
   /// For programs, stable, for instance "NotEnoughShadows"; empty where the code says it all.
   public var reason: String
+  /// Typed messages for programs; the wire carries at most 16 of them and 8 KiB.
+  public var details: [MetadataEntry]
+  var standing = Standing.plain
 
-  public init(_ code: StatusCode, _ message: String, reason: String = "") {
+  public init(
+    _ code: StatusCode, _ message: String, reason: String = "", details: [MetadataEntry] = []
+  ) {
     self.code = code
     self.message = message
     self.reason = reason
+    self.details = details
+  }
+
+  /// How an error came about is no part of what it says.
+  public static func == (left: RPCError, right: RPCError) -> Bool {
+    left.code == right.code && left.message == right.message && left.reason == right.reason
+      && left.details == right.details
   }
 
   public var description: String {

@@ -126,6 +126,7 @@ public final class Channel: @unchecked Sendable {
       case .begun(let stream): return ClientCall(stream: stream, method: method.name)
       case .full:
         throw RPCError(.resourceExhausted, "\(address) takes no more calls on this connection")
+          .asUnsent
       // It went away between the two steps: the next one is asked for.
       case .leaving: continue
       }
@@ -320,6 +321,7 @@ public final class Channel: @unchecked Sendable {
 
   private func connectionFailed(_ error: RPCError) {
     guard case .connecting = state else { return }
+    let error = error.asUnsent
     failures += 1
     lastFailure = error
     state = .backingOff(error)
