@@ -55,6 +55,7 @@ let package = Package(
       name: "CWire", cSettings: [.unsafeFlags(["-O2"])],
       linkerSettings: [.linkedLibrary("protobuf-c")]),
     .target(name: "CSystem", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(name: "CAllocationCount", cSettings: [.unsafeFlags(["-O2"])]),
     .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
 
     // Level 1
@@ -162,6 +163,11 @@ let package = Package(
       ],
       swiftSettings: house),
     .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
+
+    .executableTarget(
+      name: "sfmedir-rpc-bench",
+      dependencies: ["Base", "CAllocationCount", "Messages", "RPC", argumentParser, logging],
+      swiftSettings: fast),
 
     // Tests
     .target(

@@ -7,7 +7,7 @@ out=${1:-$root}
 wire=$out/Sources/CWire
 mkdir -p "$wire/include" "$out/Sources/Messages/Generated"
 command -v protoc-c >/dev/null || { echo "generate.sh: protoc-c is missing; run cluster/install-dependencies.sh" >&2; exit 1; }
-files=(common rpc kce scs mcs mo mu raft)
+files=(common rpc kce scs mcs mo mu raft echo)
 protoc-c --proto_path="$root/Protos" --c_out="$wire" "${files[@]/%/.proto}"
 for name in "${files[@]}"; do mv "$wire/$name.pb-c.h" "$wire/include/"; done
 

@@ -8,6 +8,7 @@
 #include "mo.pb-c.h"
 #include "mu.pb-c.h"
 #include "raft.pb-c.h"
+#include "echo.pb-c.h"
 
 static const sfm_registered_message messages[] = {
   {"common", &sfmedir__v1__empty__descriptor},
@@ -79,6 +80,8 @@ static const sfm_registered_message messages[] = {
   {"raft", &sfmedir__v1__shadows_collected__descriptor},
   {"raft", &sfmedir__v1__log_command__descriptor},
   {"raft", &sfmedir__v1__log_outcome__descriptor},
+  {"echo", &sfmedir__v1__echo_message__descriptor},
+  {"echo", &sfmedir__v1__echo_bulk_header__descriptor},
 };
 const size_t sfm_registered_message_count = sizeof messages / sizeof *messages;
 const sfm_registered_message *sfm_registered_message_at(size_t index) { return &messages[index]; }
@@ -112,6 +115,8 @@ static const sfm_registered_method methods[] = {
   {"mu", &sfmedir__v1__image_user__descriptor, "ListImages", 0, 0, 1},
   {"mu", &sfmedir__v1__image_user__descriptor, "MasterStatus", 0, 0, 1},
   {"mu", &sfmedir__v1__image_user__descriptor, "UserStatus", 0, 0, 1},
+  {"echo", &sfmedir__v1__echo__descriptor, "EchoOnce", 0, 0, 1},
+  {"echo", &sfmedir__v1__echo__descriptor, "EchoBulk", 1, 1, 1},
 };
 const size_t sfm_registered_method_count = sizeof methods / sizeof *methods;
 const sfm_registered_method *sfm_registered_method_at(size_t index) { return &methods[index]; }

@@ -463,7 +463,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__metadata_entry__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__metadata_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__request_header__field_descriptors[4] =
+static const ProtobufCFieldDescriptor sfmedir__v1__request_header__field_descriptors[3] =
 {
   {
     "method",
@@ -490,18 +490,6 @@ static const ProtobufCFieldDescriptor sfmedir__v1__request_header__field_descrip
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "trace_id",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
-    0,   /* quantifier_offset */
-    offsetof(Sfmedir__V1__RequestHeader, trace_id),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
     "metadata",
     4,
     PROTOBUF_C_LABEL_REPEATED,
@@ -515,15 +503,15 @@ static const ProtobufCFieldDescriptor sfmedir__v1__request_header__field_descrip
   },
 };
 static const unsigned sfmedir__v1__request_header__field_indices_by_name[] = {
-  3,   /* field[3] = metadata */
+  2,   /* field[2] = metadata */
   0,   /* field[0] = method */
   1,   /* field[1] = timeout_microseconds */
-  2,   /* field[2] = trace_id */
 };
-static const ProtobufCIntRange sfmedir__v1__request_header__number_ranges[1 + 1] =
+static const ProtobufCIntRange sfmedir__v1__request_header__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 4, 2 },
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__request_header__descriptor =
 {
@@ -533,10 +521,10 @@ const ProtobufCMessageDescriptor sfmedir__v1__request_header__descriptor =
   "Sfmedir__V1__RequestHeader",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__RequestHeader),
-  4,
+  3,
   sfmedir__v1__request_header__field_descriptors,
   sfmedir__v1__request_header__field_indices_by_name,
-  1,  sfmedir__v1__request_header__number_ranges,
+  2,  sfmedir__v1__request_header__number_ranges,
   (ProtobufCMessageInit) sfmedir__v1__request_header__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -78,15 +78,14 @@ struct  Sfmedir__V1__RequestHeader
    */
   uint64_t timeout_microseconds;
   /*
-   * 16 bytes, or none.
+   * At most 64 entries and 16 KiB. "traceparent", "tracestate": W3C Trace Context.
    */
-  ProtobufCBinaryData trace_id;
   size_t n_metadata;
   Sfmedir__V1__MetadataEntry **metadata;
 };
 #define SFMEDIR__V1__REQUEST_HEADER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__request_header__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, {0,NULL}, 0,NULL }
+    , (char *)protobuf_c_empty_string, 0, 0,NULL }
 
 
 struct  Sfmedir__V1__Trailer

@@ -62,7 +62,6 @@ public struct MetadataEntry: WireMessage, Equatable {
 public struct RequestHeader: WireMessage, Equatable {
   public var method: String = ""
   public var timeoutMicroseconds: UInt64 = 0
-  public var traceID: [UInt8] = []
   public var metadata: [MetadataEntry] = []
 
   public init() {}
@@ -70,7 +69,6 @@ public struct RequestHeader: WireMessage, Equatable {
   public init(c: UnsafePointer<Sfmedir__V1__RequestHeader>) throws(WireError) {
     method = try String(wire: c.pointee.method)
     timeoutMicroseconds = c.pointee.timeout_microseconds
-    traceID = [UInt8](wire: c.pointee.trace_id)
     metadata = try (0..<c.pointee.n_metadata).map { i throws(WireError) in
       try MetadataEntry(c: c.pointee.metadata[i]!)
     }
@@ -81,7 +79,6 @@ public struct RequestHeader: WireMessage, Equatable {
     sfmedir__v1__request_header__init(m)
     m.pointee.method = a.string(method)
     m.pointee.timeout_microseconds = timeoutMicroseconds
-    m.pointee.trace_id = a.bytes(traceID)
     (m.pointee.metadata, m.pointee.n_metadata) = a.array(metadata) { $0.encode(into: a) }
     return m
   }

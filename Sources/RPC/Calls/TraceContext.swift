@@ -91,8 +91,8 @@ public struct TraceContext: Equatable, Sendable {
     return result
   }
 
-  public var traceIDText: String { hex(traceID) }
-  public var spanIDText: String { hex(spanID) }
+  public var traceIDText: String { traceID.hex }
+  public var spanIDText: String { spanID.hex }
 
   /// As metadata of a call.
   public var metadata: [MetadataEntry] {

@@ -1,58 +1,15 @@
 import Base
-import CWire
 import Logging
 import Messages
 
-/// Whom a client expects to meet.
-public struct PeerExpectation: Sendable {
-  public let cluster: String
-  public let role: Role
-  /// Nil: any node of the role.
-  public let node: String?
-
-  public init(cluster: String, role: Role, node: String? = nil) {
-    self.cluster = cluster
-    self.role = role
-    self.node = node
-  }
-
-  func refusal(of identity: Identity?) -> RPCError? {
-    guard let identity else {
-      return RPCError(.unauthenticated, "the server shows no identity")
-    }
-    guard identity.cluster == cluster, identity.role == role,
-      node == nil || node == identity.node
-    else {
-      let wanted = "sfmedir://\(cluster)/\(role)/\(node ?? "*")"
-      return RPCError(.unauthenticated, "expected \(wanted), met \(identity)")
-    }
-    return nil
-  }
-}
-
-/// How one call is made.
-public struct CallOptions: Sendable {
-  public var timeout: Duration
-  /// Wait for a connection until the deadline, where otherwise a failed attempt fails the call.
-  public var waitsForReady = false
-  public var traceID: [UInt8] = []
-  public var metadata: [MetadataEntry] = []
-
-  public init(timeout: Duration) { self.timeout = timeout }
-
-  /// For a call made while serving another: its deadline and trace go on.
-  public init(within context: CallContext, atMost limit: Duration = .seconds(3600)) {
-    timeout = min(context.remaining, limit)
-    traceID = context.traceID
-  }
-}
-
 /// Calls to one server over one connection, which is made when first needed and again when lost.
 public final class Channel: @unchecked Sendable {
+  typealias Acquired = (Result<Connection, RPCError>) -> Void
+
   private struct Waiter {
     let id: UInt64
     let waitsForReady: Bool
-    let done: UnsafeContinuation<Result<Connection, RPCError>, Never>
+    let done: Acquired
     var timer: TimerID?
   }
 
@@ -66,15 +23,18 @@ public final class Channel: @unchecked Sendable {
   }
 
   public let address: Address
-  private let tls: TLSContext
+  private let connector: any Connector
   private let expectation: PeerExpectation
   private let limits: ConnectionLimits
-  private let loop: EventLoop
+  private let interceptors: [any ClientInterceptor]
+  let loop: EventLoop
+  /// Where the channel's connection lives: a caller that runs here calls without changing threads.
+  public var executor: any TaskExecutor { loop }
   private let logger: Logger
   // The rest belongs to the loop.
   private var state = State.idle
   private var waiters: [Waiter] = []
-  private let waiterNumbers = Locked<UInt64>(0)
+  private var lastWaiter: UInt64 = 0
   private var failures = 0
   /// Why the last attempt failed; nil once one succeeds.
   private var lastFailure: RPCError?
@@ -82,17 +42,32 @@ public final class Channel: @unchecked Sendable {
   private static let firstBackoffMilliseconds = 50.0
   private static let backoffFactor = 1.6
   private static let maximumBackoffMilliseconds = 5000.0
+  /// A call that a leaving server did not begin goes to the next connection, so often.
+  private static let maximumMoves = 3
 
-  public init(
+  public convenience init(
     address: Address, tls: TLSContext, expecting expectation: PeerExpectation,
-    group: EventLoopGroup, logger: Logger, limits: ConnectionLimits = ConnectionLimits()
+    group: EventLoopGroup, logger: Logger, limits: ConnectionLimits = ConnectionLimits(),
+    interceptors: [any ClientInterceptor] = []
+  ) {
+    self.init(
+      address: address, connector: SocketConnector(address: address, tls: tls),
+      expecting: expectation, loop: group.nextLoop(), logger: logger, limits: limits,
+      interceptors: interceptors)
+  }
+
+  init(
+    address: Address, connector: any Connector, expecting expectation: PeerExpectation,
+    loop: EventLoop, logger: Logger, limits: ConnectionLimits = ConnectionLimits(),
+    interceptors: [any ClientInterceptor] = []
   ) {
     self.address = address
-    self.tls = tls
+    self.connector = connector
     self.expectation = expectation
     self.limits = limits
     self.logger = logger
-    loop = group.nextLoop()
+    self.interceptors = interceptors
+    self.loop = loop
   }
 
   // MARK: calls
@@ -101,32 +76,124 @@ public final class Channel: @unchecked Sendable {
   public func unary<Request, Reply>(
     _ method: Method<Request, Reply>, _ request: Request, _ options: CallOptions
   ) async throws(RPCError) -> Reply {
-    let call = try await open(method, options)
-    try await call.sendLast(request)
-    return try await call.receiveOnly()
+    var options = options
+    for interceptor in interceptors { interceptor.begins(method.name, &options) }
+    let began = loop.nowNanoseconds()
+    let deadline = began + options.timeoutNanoseconds
+    var result: Result<Reply, RPCError> = .failure(Self.noTime(method.name))
+    if deadline > began {
+      result = await once(method, request, options, deadline)
+      var moves = 0
+      while case .failure(let error) = result, error.reason == "Draining", error.wasNotStarted,
+        moves < Self.maximumMoves, loop.nowNanoseconds() < deadline
+      {
+        moves += 1
+        result = await once(method, request, options, deadline)
+      }
+    }
+    if !interceptors.isEmpty {
+      var error: RPCError?
+      if case .failure(let failure) = result { error = failure }
+      let taken = loop.nowNanoseconds() - began
+      for interceptor in interceptors.reversed() {
+        interceptor.ended(method.name, options, error, nanoseconds: taken)
+      }
+    }
+    return try result.get()
+  }
+
+  private static func noTime(_ method: String) -> RPCError {
+    RPCError(.deadlineExceeded, "no time is left for \(method)").asUnsent
+  }
+
+  private func once<Request, Reply>(
+    _ method: Method<Request, Reply>, _ request: Request, _ options: CallOptions,
+    _ deadline: UInt64
+  ) async -> Result<Reply, RPCError> {
+    let receiver = UnaryReceiver<Reply>(method: method.name, loop: loop)
+    return await withTaskCancellationHandler {
+      await withUnsafeContinuation { (continuation: UnaryReceiver<Reply>.Continuation) in
+        if loop.inLoop {
+          begin(receiver, continuation, method.name, request, options, deadline)
+        } else {
+          loop.execute { [self] in
+            begin(receiver, continuation, method.name, request, options, deadline)
+          }
+        }
+      }
+    } onCancel: {
+      receiver.cancel()
+    }
+  }
+
+  private func begin<Request: WireMessage, Reply>(
+    _ receiver: UnaryReceiver<Reply>, _ continuation: UnaryReceiver<Reply>.Continuation,
+    _ method: String, _ request: Request, _ options: CallOptions, _ deadline: UInt64
+  ) {
+    guard receiver.begin(continuation) else { return }
+    if case .ready(let connection) = state,
+      send(receiver, on: connection, method, request, options, deadline)
+    {
+      return
+    }
+    let id = acquire(deadline, options.waitsForReady) { [self] result in
+      receiver.stopWaiting = nil
+      switch result {
+      case .failure(let error): receiver.finish(.failure(error))
+      case .success(let connection):
+        if !send(receiver, on: connection, method, request, options, deadline) {
+          receiver.finish(.failure(leaving))
+        }
+      }
+    }
+    if let id { receiver.stopWaiting = { [weak self] in self?.forget(id) } }
+  }
+
+  private var leaving: RPCError {
+    RPCError(.unavailable, "\(address) went away at once", reason: "Draining").asUnsent
+  }
+
+  /// False where the connection takes no new calls any more.
+  private func send<Request: WireMessage, Reply>(
+    _ receiver: UnaryReceiver<Reply>, on connection: Connection, _ method: String,
+    _ request: Request, _ options: CallOptions, _ deadline: UInt64
+  ) -> Bool {
+    if receiver.isOver { return true }
+    guard
+      let stream = connection.open(method, options.metadata, deadlineNanoseconds: deadline)
+    else {
+      if connection.isLeaving {
+        lost(connection)
+        return false
+      }
+      receiver.finish(.failure(full))
+      return true
+    }
+    receiver.begun(stream)
+    if let failure = connection.send(request, on: stream, ends: true) {
+      connection.cancelStream(stream, failure)
+    }
+    return true
+  }
+
+  private var full: RPCError {
+    RPCError(.resourceExhausted, "\(address) takes no more calls on this connection").asUnsent
   }
 
   /// Begins a call of any shape.
   public func open<Request, Reply>(
     _ method: Method<Request, Reply>, _ options: CallOptions
   ) async throws(RPCError) -> ClientCall<Request, Reply> {
-    let start = SystemClock().monotonicNanoseconds()
-    let (seconds, attoseconds) = options.timeout.components
-    guard seconds >= 0, options.timeout > .zero else {
-      throw RPCError(.deadlineExceeded, "no time is left for \(method.name)")
-    }
-    let deadline = start + UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
-    var header = RequestHeader()
-    header.method = method.name
-    header.traceID = options.traceID
-    header.metadata = options.metadata
+    var options = options
+    for interceptor in interceptors { interceptor.begins(method.name, &options) }
+    let began = loop.nowNanoseconds()
+    let deadline = began + options.timeoutNanoseconds
+    guard deadline > began else { throw Self.noTime(method.name) }
     while true {
       let connection = try await acquire(deadline, options.waitsForReady)
-      switch await begin(header, on: connection, deadline) {
+      switch await begin(method.name, options, on: connection, deadline) {
       case .begun(let stream): return ClientCall(stream: stream, method: method.name)
-      case .full:
-        throw RPCError(.resourceExhausted, "\(address) takes no more calls on this connection")
-          .asUnsent
+      case .full: throw full
       // It went away between the two steps: the next one is asked for.
       case .leaving: continue
       }
@@ -140,14 +207,12 @@ public final class Channel: @unchecked Sendable {
   }
 
   private func begin(
-    _ header: RequestHeader, on connection: Connection, _ deadline: UInt64
+    _ method: String, _ options: CallOptions, on connection: Connection, _ deadline: UInt64
   ) async -> Beginning {
     await withUnsafeContinuation { (done: UnsafeContinuation<Beginning, Never>) in
       loop.execute { [self] in
-        var header = header
-        let now = SystemClock().monotonicNanoseconds()
-        header.timeoutMicroseconds = deadline > now ? max(1, (deadline - now) / 1000) : 1
-        if let stream = connection.open(header, deadlineNanoseconds: deadline) {
+        let stream = connection.open(method, options.metadata, deadlineNanoseconds: deadline)
+        if let stream {
           done.resume(returning: .begun(stream))
         } else if connection.isLeaving {
           lost(connection)
@@ -168,120 +233,126 @@ public final class Channel: @unchecked Sendable {
         connection.onGoAway = nil
         connection.drain()
       }
-      answerWaiters(.failure(RPCError(.cancelled, "the channel is closed")))
+      answerWaiters(.failure(RPCError(.cancelled, "the channel is closed").asUnsent))
     }
   }
 
-  // MARK: the connection
+  // MARK: waiting for a connection
 
   private func acquire(
     _ deadline: UInt64, _ waitsForReady: Bool
   ) async throws(RPCError) -> Connection {
-    let id = waiterNumbers.withLock { number in
-      number += 1
-      return number
-    }
     // A caller that gives up must not wait for a peer that never finishes its handshake.
-    let isCancelled = Locked(false)
+    let ticket = Ticket()
     let result = await withTaskCancellationHandler {
       await withUnsafeContinuation {
         (done: UnsafeContinuation<Result<Connection, RPCError>, Never>) in
         loop.execute { [self] in
-          if isCancelled.withLock({ $0 }) {
-            done.resume(returning: .failure(RPCError(.cancelled, "the caller cancelled")))
+          if ticket.isCancelled {
+            done.resume(returning: .failure(Self.givenUp))
           } else {
-            acquire(id, deadline, waitsForReady, done)
+            ticket.id = acquire(deadline, waitsForReady) { done.resume(returning: $0) }
           }
         }
       }
     } onCancel: {
-      // Before the waiter is there the flag stops it; after that it is found.
-      isCancelled.withLock { $0 = true }
       loop.execute { [self] in
-        answerWaiter(id, .failure(RPCError(.cancelled, "the caller cancelled")))
+        ticket.isCancelled = true
+        if let id = ticket.id { answerWaiter(id, .failure(Self.givenUp)) }
       }
     }
     return try result.get()
+  }
+
+  private static let givenUp = RPCError(.cancelled, "the caller cancelled").asUnsent
+
+  /// Confined to the loop.
+  private final class Ticket: @unchecked Sendable {
+    var id: UInt64?
+    var isCancelled = false
   }
 
   private func answerWaiter(_ id: UInt64, _ result: Result<Connection, RPCError>) {
     guard let index = waiters.firstIndex(where: { $0.id == id }) else { return }
     let waiter = waiters.remove(at: index)
     loop.cancel(waiter.timer)
-    waiter.done.resume(returning: result)
+    waiter.done(result)
   }
 
+  /// Takes a waiter out without an answer.
+  private func forget(_ id: UInt64) {
+    guard let index = waiters.firstIndex(where: { $0.id == id }) else { return }
+    loop.cancel(waiters.remove(at: index).timer)
+  }
+
+  /// The number of the waiter where `done` was not called yet.
   private func acquire(
-    _ id: UInt64, _ deadline: UInt64, _ waitsForReady: Bool,
-    _ done: UnsafeContinuation<Result<Connection, RPCError>, Never>
-  ) {
+    _ deadline: UInt64, _ waitsForReady: Bool, _ done: @escaping Acquired
+  ) -> UInt64? {
     switch state {
     case .ready(let connection):
-      done.resume(returning: .success(connection))
-      return
+      done(.success(connection))
+      return nil
     case .closed:
-      done.resume(returning: .failure(RPCError(.cancelled, "the channel is closed")))
-      return
+      done(.failure(RPCError(.cancelled, "the channel is closed").asUnsent))
+      return nil
     case .backingOff(let error) where !waitsForReady:
-      done.resume(returning: .failure(error))
-      return
+      done(.failure(error))
+      return nil
     case .idle, .connecting, .backingOff: break
     }
+    lastWaiter += 1
+    let id = lastWaiter
     var waiter = Waiter(id: id, waitsForReady: waitsForReady, done: done)
     waiter.timer = loop.schedule(atNanoseconds: deadline) { [weak self] in
-      guard let self, let index = waiters.firstIndex(where: { $0.id == id }) else { return }
+      guard let self else { return }
       // A caller that waits would otherwise never hear of a refused certificate.
       let why = lastFailure.map { ": \($0.message)" } ?? ""
-      waiters.remove(at: index).done.resume(
-        returning: .failure(
-          RPCError(.deadlineExceeded, "no connection to \(address) in time\(why)")))
+      answerWaiter(
+        id,
+        .failure(
+          RPCError(.deadlineExceeded, "no connection to \(address) in time\(why)").asUnsent))
     }
     waiters.append(waiter)
     if case .idle = state { connect() }
+    return id
   }
 
   private func answerWaiters(_ result: Result<Connection, RPCError>) {
-    let answered = waiters.filter {
-      if case .failure = result, case .backingOff = state { return !$0.waitsForReady }
-      return true
-    }
-    waiters.removeAll { waiter in answered.contains { $0.id == waiter.id } }
+    var isFailedAttempt = false
+    if case .failure = result, case .backingOff = state { isFailedAttempt = true }
+    let answered = waiters.filter { !isFailedAttempt || !$0.waitsForReady }
+    waiters.removeAll { !isFailedAttempt || !$0.waitsForReady }
     for waiter in answered {
       loop.cancel(waiter.timer)
-      waiter.done.resume(returning: result)
+      waiter.done(result)
     }
   }
 
+  // MARK: the connection
+
   private func connect() {
     state = .connecting
-    if let addresses = address.numeric() {
-      connect(to: addresses[...])
-      return
-    }
-    // Looking a name up blocks, so it happens elsewhere.
-    Task.detached { [self] in
-      let resolved = Result { () throws(RPCError) in try address.resolve(passive: false) }
+    connector.endpoints { [self] found in
       loop.execute { [self] in
-        switch resolved {
-        case .success(let addresses): connect(to: addresses[...])
+        switch found {
+        case .success(let endpoints): connect(to: endpoints[...])
         case .failure(let error): connectionFailed(error)
         }
       }
     }
   }
 
-  private func connect(to addresses: ArraySlice<sfm_address>) {
-    guard case .connecting = state, var address = addresses.first else { return }
-    let remaining = addresses.dropFirst()
-    let descriptor = sfm_connect(&address)
-    guard descriptor >= 0, let stream = TLSStream(context: tls, descriptor: descriptor) else {
-      if descriptor >= 0 { sfm_close(descriptor) }
-      let why = descriptor < 0 ? systemMessage(descriptor) : "no memory"
-      tryNext(remaining, RPCError(.unavailable, "cannot connect to \(self.address): \(why)"))
+  private func connect(to endpoints: ArraySlice<Endpoint>) {
+    guard case .connecting = state, let endpoint = endpoints.first else { return }
+    let remaining = endpoints.dropFirst()
+    let transport: Transport
+    do throws(RPCError) {
+      transport = try connector.transport(to: endpoint, on: loop)
+    } catch {
+      tryNext(remaining, error)
       return
     }
-    let transport = SocketTransport(
-      loop: loop, descriptor: descriptor, tls: stream, connecting: true)
     let connection = Connection(
       loop: loop, side: .client, transport: transport, limits: limits, logger: logger)
     connection.admit = { [expectation] in expectation.refusal(of: $0) }
@@ -293,15 +364,15 @@ public final class Channel: @unchecked Sendable {
         lost(connection)
       } else if case .connecting = state {
         var error = error
-        error.message = "\(self.address): \(error.message)"
+        error.message = "\(connector.name): \(error.message)"
         tryNext(remaining, error)
       }
     }
     connection.start()
   }
 
-  private func tryNext(_ addresses: ArraySlice<sfm_address>, _ error: RPCError) {
-    if addresses.isEmpty { connectionFailed(error) } else { connect(to: addresses) }
+  private func tryNext(_ endpoints: ArraySlice<Endpoint>, _ error: RPCError) {
+    if endpoints.isEmpty { connectionFailed(error) } else { connect(to: endpoints) }
   }
 
   private func connected(_ connection: Connection) {
@@ -319,13 +390,14 @@ public final class Channel: @unchecked Sendable {
     if case .ready(let current) = state, current === connection { state = .idle }
   }
 
-  private func connectionFailed(_ error: RPCError) {
+  private func connectionFailed(_ failure: RPCError) {
     guard case .connecting = state else { return }
-    let error = error.asUnsent
+    let error = failure.asUnsent
     failures += 1
     lastFailure = error
     state = .backingOff(error)
-    logger.debug("connection failed", metadata: ["to": "\(address)", "reason": "\(error.message)"])
+    logger.debug(
+      "connection failed", metadata: ["to": "\(connector.name)", "reason": "\(error.message)"])
     answerWaiters(.failure(error))
     var delay = Self.firstBackoffMilliseconds
     for _ in 1..<min(failures, 20) { delay *= Self.backoffFactor }

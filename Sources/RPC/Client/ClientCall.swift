@@ -51,9 +51,14 @@ public final class ClientCall<Request: WireMessage, Reply: WireMessage>: Sendabl
 
   /// Exactly `count` raw bytes; `maximum` is checked before memory is taken.
   public func receiveBulk(count: UInt64, maximum: Int) async throws(RPCError) -> [UInt8] {
-    try await collectBulk(count: count, maximum: maximum, mustEnd: false) {
-      () async throws(RPCError) in try await receiveInbound()
+    let result = await withTaskCancellationHandler {
+      await Self.outcome { () async throws(RPCError) in
+        try await stream.receiveBulk(count: count, maximum: maximum)
+      }
+    } onCancel: {
+      cancel()
     }
+    return try result.get()
   }
 
   /// The one message of a unary answer, and the good end after it.

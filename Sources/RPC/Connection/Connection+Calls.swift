@@ -141,7 +141,7 @@ extension Connection {
     if isDraining {
       finish(stream, .draining)
     } else if streams.count > limits.maximumStreams {
-      finish(stream, RPCError(.resourceExhausted, "more than \(limits.maximumStreams) calls"))
+      finish(stream, RPCError(.resourceExhausted, "more than \(limits.maximumStreams) calls").asRefusal)
     } else {
       onCall?(stream, start)
     }
@@ -153,8 +153,7 @@ extension Connection {
     guard !stream.isFinished, streams[stream.id] === stream else { return }
     if let error {
       streams.remove(stream.id)
-      let trailer = error.trailer
-      trailer.encode { room(.trailer, 0, stream.id, $0) }
+      Trailer(answering: error).encode { room(.trailer, 0, stream.id, $0) }
       checkPeerReads()
       endStream(stream, error, aborted: false)
     } else if stream.outgoing.isEmpty {
@@ -191,20 +190,5 @@ extension Connection {
 extension RPCError {
   /// For calls that this server has not begun and never will: they may be made elsewhere.
   static let draining = RPCError(.unavailable, "the server is shutting down", reason: "Draining")
-
-  var trailer: Trailer {
-    var trailer = Trailer()
-    trailer.status = code.rawValue
-    // A sentence for people, not a channel for data.
-    trailer.message = String(message.prefix(1000))
-    trailer.reason = reason
-    return trailer
-  }
-
-  /// Nil for a good end.
-  init?(_ trailer: Trailer) {
-    if trailer.status == StatusCode.ok.rawValue { return nil }
-    let code = StatusCode(rawValue: trailer.status) ?? .unknown
-    self.init(code, trailer.message, reason: trailer.reason)
-  }
+    .asRefusal
 }

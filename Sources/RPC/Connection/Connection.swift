@@ -163,7 +163,7 @@ final class Connection: @unchecked Sendable {
     } else {
       let trailer: Trailer = try decode(header, payload)
       guard let stream = streams.remove(header.stream) else { return }
-      stream.end(RPCError(trailer), aborted: false)
+      stream.end(RPCError(receivedIn: trailer), aborted: false)
     }
     closeIfDrained()
   }
@@ -224,7 +224,9 @@ final class Connection: @unchecked Sendable {
       // The server has not begun these and never will.
       for stream in streams.all where stream.id > goAway.lastStream {
         streams.remove(stream.id)
-        stream.end(RPCError.draining, aborted: true)
+        var error = RPCError(.unavailable, "not started: \(goAway.message)", reason: "Draining")
+        error.standing = .refused
+        stream.end(error, aborted: true)
       }
     }
     closeIfDrained()

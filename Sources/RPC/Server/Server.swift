@@ -9,9 +9,17 @@ public struct ServerConfiguration: Sendable {
   public var address: Address
   public var limits = ConnectionLimits()
   public var maximumConnections = 1024
+  /// Connections that have not said hello yet: who never does must not keep others out.
+  public var maximumHandshakes = 512
+  /// Handlers that run at once, over all connections; more calls are answered RESOURCE_EXHAUSTED at once.
+  public var maximumRunningCalls = 4096
+  /// Bytes that came and wait for their handlers, over all connections; with more no call is taken.
+  public var maximumUnreadBytes = 512 << 20
   /// Only certificates of this cluster are let in.
   public var cluster: String
   public var permissions = PermissionTable.cluster
+  /// In this order when a call begins, in the other when it ends.
+  public var interceptors: [any ServerInterceptor] = []
 
   public init(address: Address, cluster: String) {
     self.address = address
@@ -21,14 +29,15 @@ public struct ServerConfiguration: Sendable {
 
 /// A TLS server for the methods of a router.
 public final class Server: @unchecked Sendable {
-  private let configuration: ServerConfiguration
+  let configuration: ServerConfiguration
   private let tls: TLSContext
-  private let router: Router
+  private let routes: RouteTable
   private let group: EventLoopGroup
   private let logger: Logger
   private let acceptLoop: EventLoop
   private let connections = Locked<[ObjectIdentifier: Connection]>([:])
-  private let acceptingPaused = Locked(false)
+  private let load = ServerLoad()
+  private let counters = ServerCounters()
   /// Belongs to the accepting loop.
   private var listeners: [Int32] = []
   /// The port in use; of interest where the configuration says 0.
@@ -46,7 +55,7 @@ public final class Server: @unchecked Sendable {
     }
     self.configuration = configuration
     self.tls = tls
-    self.router = router
+    routes = RouteTable(router.routes, configuration.permissions)
     self.group = group
     self.logger = logger
     acceptLoop = group.nextLoop()
@@ -56,17 +65,18 @@ public final class Server: @unchecked Sendable {
   public func start() throws(RPCError) {
     let addresses = try configuration.address.resolve(passive: true)
     var address = addresses[0]
-    let descriptor = sfm_listen(&address, 1024)
+    let descriptor = sfm_listen(&address, 4096)
     guard descriptor >= 0 else {
       throw RPCError(
         .unavailable, "cannot listen on \(configuration.address): \(systemMessage(descriptor))")
     }
     port = UInt16(clamping: sfm_local_port(descriptor))
+    let listener = Listener(descriptor: descriptor) { [weak self] in
+      self?.accept(from: descriptor)
+    }
     acceptLoop.execute { [self] in
       listeners = [descriptor]
-      let added = acceptLoop.add(descriptor, events: EPOLLIN.rawValue) { [weak self] _ in
-        self?.accept(from: descriptor)
-      }
+      let added = acceptLoop.add(descriptor, events: EPOLLIN.rawValue, listener)
       precondition(added, "epoll refused the listening socket")
     }
   }
@@ -90,13 +100,20 @@ public final class Server: @unchecked Sendable {
     }
     for connection in connections.withLock({ Array($0.values) }) {
       await onLoop(connection.loop) {
-        connection.close(RPCError(.unavailable, "the server shut down"))
+        connection.close(
+          RPCError(.unavailable, "the server shut down", reason: CloseReason.cut))
       }
     }
   }
 
   /// Open connections, for tests and status.
   public var connectionCount: Int { connections.withLock { $0.count } }
+  /// Handlers that have not returned.
+  public var runningCalls: Int { load.runningCalls }
+  /// Bytes that came and were not read yet.
+  public var unreadBytes: Int { load.bytesInFlight }
+  /// What happened to connections, by name, since the start.
+  public var connectionCounters: [String: UInt64] { counters.snapshot() }
 
   private func onLoop(_ loop: EventLoop, _ body: @escaping @Sendable () -> Void) async {
     await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
@@ -119,18 +136,27 @@ public final class Server: @unchecked Sendable {
       }
       // ECONNABORTED and its kin concern that connection alone.
       guard descriptor >= 0 else { continue }
-      guard connectionCount < configuration.maximumConnections else {
-        logger.warning("connection refused", metadata: ["reason": "too many connections"])
+      if let why = refusalAtTheDoor() {
+        counters.count(why)
+        logger.warning("connection refused", metadata: ["reason": "\(why)"])
         sfm_close(descriptor)
         continue
       }
+      counters.accepted()
       let loop = group.nextLoop()
       loop.execute { [self] in serve(descriptor, on: loop) }
     }
   }
 
+  private func refusalAtTheDoor() -> String? {
+    if connectionCount >= configuration.maximumConnections { return "TooManyConnections" }
+    if counters.handshaking >= configuration.maximumHandshakes { return "TooManyHandshakes" }
+    return nil
+  }
+
   /// Out of descriptors: the waiting connection would wake the loop for ever.
   private func pauseAccepting(_ listener: Int32) {
+    counters.count("NoDescriptors")
     logger.error("no descriptors left: not accepting for a second")
     acceptLoop.modify(listener, events: 0)
     _ = acceptLoop.schedule(afterMilliseconds: 1000) { [self] in
@@ -141,33 +167,48 @@ public final class Server: @unchecked Sendable {
   }
 
   private func serve(_ descriptor: Int32, on loop: EventLoop) {
-    guard let stream = TLSStream(context: tls, descriptor: descriptor) else {
+    guard let stream = TLSStream(context: tls, descriptor: descriptor, buffers: loop.buffers)
+    else {
+      counters.handshakeEnded()
       sfm_close(descriptor)
       return
     }
-    let transport = SocketTransport(
-      loop: loop, descriptor: descriptor, tls: stream, connecting: false)
-    adopt(transport, on: loop)
+    adopt(
+      SocketTransport(loop: loop, descriptor: descriptor, tls: stream, connecting: false))
   }
 
-  private func adopt(_ transport: any Transport, on loop: EventLoop) {
+  /// Serves a peer of another kind than a socket; on its loop.
+  func serve(_ transport: Transport) {
+    counters.accepted()
+    adopt(transport)
+  }
+
+  private func adopt(_ transport: Transport) {
     let connection = Connection(
-      loop: loop, side: .server, transport: transport, limits: configuration.limits,
-      logger: logger)
+      loop: transport.loop, side: .server, transport: transport, limits: configuration.limits,
+      logger: logger, load: load)
     let key = ObjectIdentifier(connection)
     connections.withLock { $0[key] = connection }
     connection.admit = { [configuration] identity in
       guard let identity else { return nil }
       guard identity.cluster == configuration.cluster else {
-        return RPCError(.unauthenticated, "a certificate of cluster '\(identity.cluster)'")
+        return RPCError(
+          .unauthenticated, "a certificate of cluster '\(identity.cluster)'",
+          reason: CloseReason.refused)
       }
       return nil
     }
-    connection.onCall = { [weak self, weak connection] stream, header in
-      guard let self, let connection else { return }
-      begin(stream, header, on: connection)
+    var isHandshaking = true
+    connection.onReady = { [counters, unowned connection] _ in
+      isHandshaking = false
+      counters.ready(resumed: connection.transport.isResumed)
     }
-    connection.onClosed = { [weak self, weak connection] error in
+    connection.onCall = { [weak self, unowned connection] stream, start in
+      self?.begin(stream, start, on: connection)
+    }
+    connection.onClosed = { [weak self, weak connection, counters] error in
+      if isHandshaking { counters.handshakeEnded() }
+      counters.count(error.reason.isEmpty ? "Closed" : error.reason)
       guard let self else { return }
       connections.withLock { $0[key] = nil }
       let quiet = error.code == .unavailable
@@ -180,68 +221,122 @@ public final class Server: @unchecked Sendable {
 
   // MARK: calls
 
-  private func begin(_ stream: Stream, _ header: RequestHeader, on connection: Connection) {
-    if let refusal = refusal(header, connection.peer) {
-      if refusal.code == .permissionDenied || refusal.code == .unauthenticated {
-        logger.warning(
-          "call refused",
-          metadata: [
-            "method": "\(header.method.prefix(100))", "reason": "\(refusal.message.prefix(200))",
-            "caller": "\(connection.peer?.uri ?? "none")",
-          ])
-      }
+  private func begin(_ stream: Stream, _ start: RequestStart, on connection: Connection) {
+    let entry = routes.find(start.method)
+    if let refusal = refusal(entry, start, connection.peer) {
+      note(refusal, start, connection.peer)
       connection.finish(stream, refusal)
       return
     }
-    guard let handler = router.handlers[header.method] else {
-      connection.finish(
-        stream, RPCError(.unimplemented, "this server does not know \(header.method.prefix(100))"))
-      return
-    }
-    let deadline =
-      SystemClock().monotonicNanoseconds() + header.timeoutMicroseconds * 1000
-    stream.startDeadline(atNanoseconds: deadline)
+    guard let entry else { preconditionFailure("an unknown method was not refused") }
+    let now = connection.loop.nowNanoseconds()
+    let deadline = now + start.timeoutMicroseconds * 1000
     let context = CallContext(
-      method: header.method, caller: connection.peer, deadlineNanoseconds: deadline,
-      traceID: header.traceID, metadata: header.metadata)
-    let task = Task(executorPreference: connection.loop) { [logger] in
-      do {
-        try await handler(stream, context)
-        connection.loop.execute { connection.finish(stream, nil) }
+      method: entry.route.name, caller: connection.peer, deadlineNanoseconds: deadline,
+      arrivalNanoseconds: now, metadata: start.metadata, loop: connection.loop)
+    for (index, interceptor) in configuration.interceptors.enumerated() {
+      do throws(RPCError) {
+        try interceptor.begins(context)
       } catch {
-        let answer = RPCError(answering: error)
-        if answer.code == .internalError {
-          logger.error(
-            "handler failed", metadata: ["method": "\(context.method)", "error": "\(error)"])
-        }
-        connection.loop.execute { connection.finish(stream, answer) }
+        // Those before it have seen the call begin.
+        end(context, error, interceptors: index)
+        connection.finish(stream, error)
+        return
       }
     }
-    if stream.isFinished { task.cancel() } else { stream.onAbort = { _ in task.cancel() } }
+    connection.setDeadline(of: stream, deadline)
+    entry.route.start(stream, context, self, entry.index)
   }
 
-  private func refusal(_ header: RequestHeader, _ caller: Identity?) -> RPCError? {
-    // Unknown methods are told from forbidden ones only to those who may call something here.
-    if router.handlers[header.method] == nil && caller != nil { return nil }
-    if let refusal = configuration.permissions.refusal(of: header.method, to: caller) {
-      return refusal
+  private func note(_ refusal: RPCError, _ start: RequestStart, _ caller: Identity?) {
+    counters.count("Call" + (refusal.reason.isEmpty ? "Refused" : refusal.reason))
+    guard refusal.code == .permissionDenied || refusal.code == .unauthenticated else { return }
+    logger.warning(
+      "call refused",
+      metadata: [
+        "method": "\(Self.text(start.method))", "reason": "\(refusal.message.prefix(200))",
+        "caller": "\(caller?.uri ?? "none")",
+      ])
+  }
+
+  private static func text(_ method: UnsafeRawBufferPointer) -> String {
+    String(decoding: method.prefix(100), as: UTF8.self)
+  }
+
+  /// Called by every call's end, on its loop.
+  func ended(_ route: Int, _ context: CallContext, _ record: CallRecord) {
+    for interceptor in configuration.interceptors.reversed() {
+      interceptor.ended(context, record)
     }
-    guard header.timeoutMicroseconds > 0 else {
+  }
+
+  private func end(_ context: CallContext, _ error: RPCError, interceptors count: Int) {
+    let record = CallRecord(
+      status: error.code, reason: error.reason, durationNanoseconds: 0, receivedBytes: 0,
+      sentBytes: 0)
+    for interceptor in configuration.interceptors[..<count].reversed() {
+      interceptor.ended(context, record)
+    }
+  }
+
+  func logHandlerFailure(_ context: CallContext, _ error: any Error) {
+    logger.error(
+      "handler failed", metadata: ["method": "\(context.method)", "error": "\(error)"])
+  }
+
+  private func refusal(
+    _ entry: RouteTable.Entry?, _ start: RequestStart, _ caller: Identity?
+  ) -> RPCError? {
+    guard let entry, entry.allows(caller) else {
+      return refusalOfStranger(entry, Self.text(start.method), caller)
+    }
+    guard start.timeoutMicroseconds > 0 else {
       return RPCError(.invalidArgument, "every call has a deadline")
     }
-    guard header.timeoutMicroseconds / 1000 <= configuration.limits.maximumTimeoutMilliseconds
+    guard start.timeoutMicroseconds / 1000 <= configuration.limits.maximumTimeoutMilliseconds
     else {
       return RPCError(.invalidArgument, "the deadline is too far away")
     }
-    let metadataBytes = header.metadata.reduce(0) { $0 + $1.key.utf8.count + $1.value.count }
-    guard header.metadata.count <= ConnectionLimits.maximumMetadataEntries,
-      metadataBytes <= ConnectionLimits.maximumMetadataBytes
-    else {
-      return RPCError(.resourceExhausted, "\(metadataBytes) bytes of metadata are too many")
+    if !start.metadata.isEmpty {
+      let metadataBytes = start.metadata.reduce(0) { $0 + $1.key.utf8.count + $1.value.count }
+      guard start.metadata.count <= ConnectionLimits.maximumMetadataEntries,
+        metadataBytes <= ConnectionLimits.maximumMetadataBytes
+      else {
+        return RPCError(.resourceExhausted, "\(metadataBytes) bytes of metadata are too many")
+      }
     }
-    guard header.traceID.isEmpty || header.traceID.count == 16 else {
-      return RPCError(.invalidArgument, "a trace id has 16 bytes")
+    if entry.isEssential { return nil }
+    if load.runningCalls >= configuration.maximumRunningCalls
+      || load.bytesInFlight >= configuration.maximumUnreadBytes
+    {
+      return RPCError(
+        .resourceExhausted, "the server has more to do than it takes on", reason: "Overloaded"
+      ).asRefusal
     }
     return nil
   }
+
+  /// Unknown methods are told from forbidden ones only to those who may call something here.
+  private func refusalOfStranger(
+    _ entry: RouteTable.Entry?, _ method: String, _ caller: Identity?
+  ) -> RPCError? {
+    if entry == nil && caller != nil {
+      return RPCError(.unimplemented, "this server does not know \(method)").asRefusal
+    }
+    return configuration.permissions.refusal(of: method, to: caller)?.asRefusal
+      ?? RPCError(.permissionDenied, "\(method) is not for this caller").asRefusal
+  }
+}
+
+/// The listening socket's place in its loop.
+private final class Listener: DescriptorHandler, Sendable {
+  private let descriptor: Int32
+  private let onReady: @Sendable () -> Void
+
+  init(descriptor: Int32, onReady: @escaping @Sendable () -> Void) {
+    self.descriptor = descriptor
+    self.onReady = onReady
+  }
+
+  func descriptorIsReady(_ events: UInt32) { onReady() }
 }

@@ -1,0 +1,43 @@
+import Base
+import Synchronization
+
+/// What became of a server's connections; any thread.
+final class ServerCounters: Sendable {
+  private let acceptedCount = Atomic<UInt64>(0)
+  private let readyCount = Atomic<UInt64>(0)
+  private let resumedCount = Atomic<UInt64>(0)
+  private let handshakingCount = Atomic(0)
+  private let byReason = Locked<[String: UInt64]>([:])
+  /// Reasons are this program's own words, so their number is small; this only bounds a mistake.
+  private static let maximumReasons = 64
+
+  var handshaking: Int { handshakingCount.load(ordering: .relaxed) }
+
+  func accepted() {
+    acceptedCount.wrappingAdd(1, ordering: .relaxed)
+    handshakingCount.wrappingAdd(1, ordering: .relaxed)
+  }
+
+  func ready(resumed: Bool) {
+    readyCount.wrappingAdd(1, ordering: .relaxed)
+    if resumed { resumedCount.wrappingAdd(1, ordering: .relaxed) }
+    handshakeEnded()
+  }
+
+  func handshakeEnded() { handshakingCount.wrappingSubtract(1, ordering: .relaxed) }
+
+  func count(_ reason: String) {
+    byReason.withLock { counts in
+      guard counts[reason] != nil || counts.count < Self.maximumReasons else { return }
+      counts[reason, default: 0] += 1
+    }
+  }
+
+  func snapshot() -> [String: UInt64] {
+    var all = byReason.withLock { $0 }
+    all["Accepted"] = acceptedCount.load(ordering: .relaxed)
+    all["Ready"] = readyCount.load(ordering: .relaxed)
+    all["Resumed"] = resumedCount.load(ordering: .relaxed)
+    return all
+  }
+}

@@ -1,0 +1,2 @@
+import ArgumentParser
+struct Soak: AsyncParsableCommand { func run() async throws {} }
