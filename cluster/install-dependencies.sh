@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sees to it that everything is here that building SFMedIR needs: system libraries from Debian, and Swift.
+# Arguments are names of further Debian packages that must be there.
 # Does nothing where all is there. Exits 69 where something is missing and cannot be installed.
 # SFMEDIR_DEPENDENCIES=skip leaves the check of Debian's packages out, for machines that have the
 # libraries from elsewhere.
@@ -8,6 +9,7 @@ set -euo pipefail
 packages=(
   libprotobuf-c-dev protobuf-c-compiler libssl-dev libopenblas-dev libisal-dev
   libsqlite3-dev libpng-dev libjpeg62-turbo-dev libdcmtk-dev zlib1g-dev
+  "$@"
 )
 swift_major=6
 swift_minor=3
