@@ -7,6 +7,9 @@ let house: [SwiftSetting] = [
 /// Modules that move or compute over many bytes: without this a debug test run takes minutes.
 let fast = house + [.unsafeFlags(["-O"])]
 
+/// Async functions stay where their caller is: a call on an event loop changes no executor on its way.
+let onLoops = fast + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
+
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let asn1 = Target.Dependency.product(name: "SwiftASN1", package: "swift-asn1")
@@ -66,7 +69,7 @@ let package = Package(
     // Level 2
     .target(
       name: "RPC", dependencies: ["Base", "COpenSSL", "CWire", "Messages", logging],
-      swiftSettings: fast),
+      swiftSettings: onLoops),
     .target(name: "SegmentStore", dependencies: ["Base", "CSystem"], swiftSettings: fast),
     .target(
       name: "Shadows", dependencies: ["Base", "CISAL", "CKernels", "COpenSSL"],
@@ -167,7 +170,7 @@ let package = Package(
     .executableTarget(
       name: "sfmedir-rpc-bench",
       dependencies: ["Base", "CAllocationCount", "Messages", "RPC", argumentParser, logging],
-      swiftSettings: fast),
+      swiftSettings: onLoops),
 
     // Tests
     .target(

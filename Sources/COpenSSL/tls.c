@@ -349,6 +349,15 @@ int sfm_tls_handshake(sfm_tls *self) {
 
 int sfm_tls_is_resumed(const sfm_tls *self) { return SSL_session_reused((SSL *)self->ssl); }
 
+void sfm_tls_keep_buffers(sfm_tls *self, int keep) {
+  if (keep) {
+    SSL_clear_mode(self->ssl, SSL_MODE_RELEASE_BUFFERS);
+  } else {
+    SSL_set_mode(self->ssl, SSL_MODE_RELEASE_BUFFERS);
+    SSL_free_buffers(self->ssl);
+  }
+}
+
 void sfm_tls_socket_is_readable(sfm_tls *self) { self->drained = 0; }
 
 long sfm_tls_read(sfm_tls *self, void *buffer, size_t capacity) {

@@ -18,7 +18,7 @@ static void release(void *context, void *pointer) {
 
 // One arena and one chunk wait on each thread: a small message then costs no allocation at all. Chunks above
 // this size are not kept.
-enum { kept_bytes = 16 << 10, first_bytes = 1024 };
+enum { kept_bytes = 16 << 10, first_bytes = 4 << 10 };
 static _Thread_local sfm_arena *kept_arena;
 static _Thread_local sfm_arena_chunk *kept_chunk;
 static pthread_key_t thread_end;

@@ -13,7 +13,7 @@ enum EchoService {
 
   static var router: Router {
     var router = Router()
-    router.unary(EchoMethods.echoOnce) { request, _ in request }
+    router.immediate(EchoMethods.echoOnce) { request, _ in request }
     router.streaming(EchoMethods.echoBulk) { call in
       let header = try await call.receiveMessage()
       let body = try await call.receiveBulk(count: header.bodyBytes, maximum: maximumBulkBytes)

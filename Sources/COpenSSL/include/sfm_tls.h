@@ -49,6 +49,8 @@ void sfm_tls_free(sfm_tls *_Nullable tls);
 int sfm_tls_handshake(sfm_tls *_Nonnull tls);
 /// 1 where the handshake continued an earlier session.
 int sfm_tls_is_resumed(const sfm_tls *_Nonnull tls);
+/// Whether buffers stay between records: a busy connection is faster with them, an idle one smaller without.
+void sfm_tls_keep_buffers(sfm_tls *_Nonnull tls, int keep);
 /// The socket may have bytes again: until then reads that found it empty do not ask it once more.
 void sfm_tls_socket_is_readable(sfm_tls *_Nonnull tls);
 /// Bytes read (> 0) or a negative code.

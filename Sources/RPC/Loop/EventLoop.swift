@@ -14,13 +14,19 @@ protocol RoundFlusher: AnyObject {
   func flushRound()
 }
 
+/// Something that holds memory while it is busy and lets go of it when it is not.
+protocol Warmable: AnyObject {
+  /// Called a few times a second; false where it has cooled down.
+  func staysWarm() -> Bool
+}
+
 /// One thread with one epoll: sockets, timers and tasks, all on the same thread.
 ///
 /// It is a task executor, so a call's handler runs where its connection lives and nothing hops.
 /// What is confined to a loop is a class with `@unchecked Sendable` whose methods check `inLoop`.
 ///
 /// A loop made with ``init(simulation:)`` has no thread: whoever simulates runs it, on simulated time.
-public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable {
+public final class EventLoop: TaskExecutor, @unchecked Sendable {
   private struct Remote {
     var jobs: [UnownedJob] = []
     var actions: [@Sendable () -> Void] = []
@@ -44,6 +50,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
   private var flushers: [any RoundFlusher] = []
   private var runningFlushers: [any RoundFlusher] = []
   private var timers = TimerQueue()
+  private var warm: [any Warmable] = []
   private var waiting: WaitPolicy
   /// Encrypted bytes on their way to the sockets of this loop, and plain ones on their way in.
   private(set) lazy var buffers = LoopBuffers()
@@ -124,16 +131,11 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
     }
   }
 
-  public func asUnownedSerialExecutor() -> UnownedSerialExecutor {
-    UnownedSerialExecutor(ordinary: self)
-  }
-
   public func asUnownedTaskExecutor() -> UnownedTaskExecutor {
     UnownedTaskExecutor(ordinary: self)
   }
 
-  public func checkIsolated() { precondition(inLoop, "not on the event loop's thread") }
-  public func isIsolatingCurrentContext() -> Bool? { inLoop }
+  func checkInLoop() { precondition(inLoop, "not on the event loop's thread") }
 
   // MARK: work
 
@@ -148,16 +150,32 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
 
   /// Loop thread only: runs once when this round of events and jobs is done.
   func executeAtRoundEnd(_ action: @escaping () -> Void) {
-    checkIsolated()
+    checkInLoop()
     atRoundEnd.append(action)
   }
 
   /// Loop thread only: one write a round for whoever has output. Each asks once a round.
   func flushAtRoundEnd(_ flusher: any RoundFlusher) { flushers.append(flusher) }
 
+  private static let warmthMilliseconds: UInt64 = 250
+
+  /// Loop thread only: `one` is asked from now on whether it is still busy.
+  func keepWarm(_ one: any Warmable) {
+    if warm.isEmpty { scheduleCooling() }
+    warm.append(one)
+  }
+
+  private func scheduleCooling() {
+    _ = schedule(afterMilliseconds: Self.warmthMilliseconds) { [weak self] in
+      guard let self else { return }
+      warm.removeAll { !$0.staysWarm() }
+      if !warm.isEmpty { scheduleCooling() }
+    }
+  }
+
   /// Loop thread only. The action does not run once the timer is cancelled.
   func schedule(atNanoseconds deadline: UInt64, _ action: @escaping () -> Void) -> TimerID {
-    checkIsolated()
+    checkInLoop()
     return timers.insert(deadline: deadline, action)
   }
 
@@ -166,7 +184,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
   }
 
   func cancel(_ timer: TimerID?) {
-    checkIsolated()
+    checkInLoop()
     if let timer { timers.cancel(timer) }
   }
 
@@ -183,7 +201,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
   // MARK: descriptors, loop thread only
 
   func add(_ descriptor: Int32, events: UInt32, _ handler: any DescriptorHandler) -> Bool {
-    checkIsolated()
+    checkInLoop()
     while handlers.count <= Int(descriptor) { handlers.append(nil) }
     handlers[Int(descriptor)] = handler
     let added = sfm_epoll_add(epoll, descriptor, events, UInt64(UInt32(bitPattern: descriptor)))
@@ -198,7 +216,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
   }
 
   func remove(_ descriptor: Int32) {
-    checkIsolated()
+    checkInLoop()
     handlers[Int(descriptor)] = nil
     _ = sfm_epoll_remove(epoll, descriptor)
   }
@@ -312,10 +330,8 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
       if localJobs.isEmpty { return true }
       // Two arrays in turn: a copy would be a new allocation each round.
       swap(&localJobs, &runningJobs)
-      for job in runningJobs {
-        job.runSynchronously(
-          isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
-      }
+      let executor = asUnownedTaskExecutor()
+      for job in runningJobs { job.runSynchronously(on: executor) }
       runningJobs.removeAll(keepingCapacity: true)
     }
   }

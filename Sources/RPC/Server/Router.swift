@@ -18,10 +18,24 @@ public struct Router: Sendable {
 
   public var methods: [String] { routes.map(\.name).sorted() }
 
-  /// One message in, one message out.
+  /// One message in, one message out; the body may wait.
   public mutating func unary<Request, Reply>(
     _ method: Method<Request, Reply>,
     _ body: @escaping @Sendable (Request, CallContext) async throws -> Reply
+  ) {
+    add(method, .async(body))
+  }
+
+  /// One message in, one message out; the body runs on the event loop and must be short.
+  public mutating func immediate<Request, Reply>(
+    _ method: Method<Request, Reply>,
+    _ body: @escaping @Sendable (Request, CallContext) throws -> Reply
+  ) {
+    add(method, .immediate(body))
+  }
+
+  private mutating func add<Request, Reply>(
+    _ method: Method<Request, Reply>, _ body: UnaryInvocation<Request, Reply>.Body
   ) {
     precondition(!method.clientStreams && !method.serverStreams, "\(method.name) streams")
     add(method) { stream, context, server, route in
@@ -40,7 +54,8 @@ public struct Router: Sendable {
     add(method) { stream, context, server, route in
       let call = ServedCall(context: context, server: server, route: route)
       stream.served = call
-      call.run(stream) {
+      stream.connection.load.callBegan()
+      let task = Task.immediate(executorPreference: stream.loop) { @Sendable in
         do {
           try await body(ServerCall(context: context, stream: stream))
           stream.loop.execute { stream.connection.finish(stream, nil) }
@@ -48,7 +63,9 @@ public struct Router: Sendable {
           let answer = call.answer(to: error)
           stream.loop.execute { stream.connection.finish(stream, answer) }
         }
+        stream.connection.load.callReturned()
       }
+      call.watch(task, stream)
     }
   }
 

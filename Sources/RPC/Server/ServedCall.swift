@@ -54,17 +54,8 @@ class ServedCall: @unchecked Sendable {
     return answer
   }
 
-  /// Runs a handler on the loop: at once, up to where it first waits for something.
-  final func run(
-    _ stream: Stream, _ handler: @escaping @Sendable () async -> Void
-  ) {
-    let load = stream.connection.load
-    load.callBegan()
-    let task = Task.immediate(executorPreference: stream.loop) { @Sendable in
-      await handler()
-      load.callReturned()
-    }
-    // Most handlers of small calls are done already.
+  /// A handler's task began: it stops with the call. Most handlers of small calls are done already.
+  final func watch(_ task: Task<Void, Never>, _ stream: Stream) {
     if stream.isFinished { task.cancel() } else { stream.onAbort = { _ in task.cancel() } }
   }
 }
@@ -73,17 +64,23 @@ class ServedCall: @unchecked Sendable {
 final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCall, StreamReceiver,
   @unchecked Sendable
 {
-  typealias Body = @Sendable (Request, CallContext) async throws -> Reply
+  enum Body: Sendable {
+    /// Never waits, so that it needs no task.
+    case immediate(@Sendable (Request, CallContext) throws -> Reply)
+    case async(@Sendable (Request, CallContext) async throws -> Reply)
+  }
+
   private let body: Body
   private var request: Request?
+  private var hasRequest = false
 
-  init(context: CallContext, server: Server, route: Int, body: @escaping Body) {
+  init(context: CallContext, server: Server, route: Int, body: Body) {
     self.body = body
     super.init(context: context, server: server, route: route)
   }
 
   func receive(message: UnsafeRawBufferPointer, ends: Bool, of stream: Stream) {
-    guard request == nil else {
+    guard !hasRequest else {
       refuse(stream, "\(context.method) takes one message")
       return
     }
@@ -93,13 +90,14 @@ final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCal
       refuse(stream, "\(Request.self): \(error)")
       return
     }
+    hasRequest = true
     if ends { start(stream) }
   }
 
   func receiveBulk(of stream: Stream) { refuse(stream, "\(context.method) takes one message") }
 
   func receiveEnd(of stream: Stream) {
-    if request == nil {
+    if !hasRequest {
       refuse(stream, "\(context.method) begins with a message")
     } else {
       start(stream)
@@ -113,19 +111,35 @@ final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCal
   }
 
   private func start(_ stream: Stream) {
-    guard let request else { return }
-    run(stream) { [self] in
+    guard let request = request.take() else { return }
+    switch body {
+    case .immediate(let body):
       do {
-        let reply = try await body(request, context)
-        if stream.loop.inLoop {
-          stream.connection.finish(stream, answering: reply)
-        } else {
-          stream.loop.execute { stream.connection.finish(stream, answering: reply) }
-        }
+        stream.connection.finish(stream, answering: try body(request, context))
       } catch {
-        let answer = answer(to: error)
-        stream.loop.execute { stream.connection.finish(stream, answer) }
+        stream.connection.finish(stream, answer(to: error))
       }
+    case .async(let body):
+      stream.connection.load.callBegan()
+      // On the loop: at once, up to where it first waits for something.
+      let task = Task.immediate(executorPreference: stream.loop) { @Sendable [self] in
+        do {
+          answer(stream, try await body(request, context))
+        } catch {
+          let answer = answer(to: error)
+          stream.loop.execute { stream.connection.finish(stream, answer) }
+        }
+        stream.connection.load.callReturned()
+      }
+      watch(task, stream)
+    }
+  }
+
+  private func answer(_ stream: Stream, _ reply: Reply) {
+    if stream.loop.inLoop {
+      stream.connection.finish(stream, answering: reply)
+    } else {
+      stream.loop.execute { stream.connection.finish(stream, answering: reply) }
     }
   }
 }

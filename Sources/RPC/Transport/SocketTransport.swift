@@ -3,7 +3,7 @@ import CWire
 import Glibc
 
 /// TLS over a TCP socket.
-final class SocketTransport: Transport, DescriptorHandler {
+final class SocketTransport: Transport, DescriptorHandler, Warmable {
   private let descriptor: Int32
   private let tls: TLSStream
   private var connecting: Bool
@@ -12,6 +12,8 @@ final class SocketTransport: Transport, DescriptorHandler {
   private var isClosed = false
   private var isLingering = false
   private var wantsWritable = false
+  private var isWarm = false
+  private var recentEvents = 0
   private lazy var name = Self.peerName(descriptor)
 
   /// Reads of one turn: a fast peer must not hold up the loop's other connections.
@@ -108,12 +110,29 @@ final class SocketTransport: Transport, DescriptorHandler {
       handshake()
       return
     }
+    recentEvents += 1
+    if recentEvents >= Self.busyEvents, !isWarm {
+      isWarm = true
+      tls.keepBuffers(true)
+      loop.keepWarm(self)
+    }
     // Reading comes first: where the peer has gone, its last words say why and a write would only fail.
     if events & ~EPOLLOUT.rawValue != 0 { read() }
     if events & EPOLLOUT.rawValue != 0 {
       flush()
       endOutputIfLingering()
     }
+  }
+
+  /// So many events between two looks make a connection busy.
+  private static let busyEvents = 16
+
+  func staysWarm() -> Bool {
+    let isBusy = !isClosed && recentEvents >= Self.busyEvents
+    recentEvents = 0
+    if !isBusy, !isClosed { tls.keepBuffers(false) }
+    isWarm = isBusy
+    return isBusy
   }
 
   private func handshake() {

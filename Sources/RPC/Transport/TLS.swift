@@ -163,6 +163,8 @@ final class TLSStream {
 
   func handshake() -> Outcome { outcome(Int(sfm_tls_handshake(pointer))) }
 
+  func keepBuffers(_ keep: Bool) { sfm_tls_keep_buffers(pointer, keep ? 1 : 0) }
+
   func socketIsReadable() { sfm_tls_socket_is_readable(pointer) }
 
   func read(into buffer: UnsafeMutableRawBufferPointer) -> Outcome {
