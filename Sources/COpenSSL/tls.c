@@ -14,7 +14,7 @@
 enum {
   maximum_revocation_lists = 8,
   // One read(2) takes several records; the buffer exists only while a read is under way.
-  read_buffer_bytes = 64 << 10,
+  read_buffer_bytes = 264 << 10,
   session_seconds = 3600,
 };
 
@@ -22,11 +22,6 @@ struct sfm_tls_context {
   SSL_CTX *context;
   X509_CRL *revocations[maximum_revocation_lists];
   int revocation_count;
-};
-
-struct sfm_tls_output {
-  uint8_t *bytes;
-  size_t count, capacity;
 };
 
 struct sfm_tls_session {
@@ -41,9 +36,13 @@ struct sfm_tls {
   int descriptor;
   // The last recv(2) came back short: the socket was empty then.
   int drained;
-  sfm_tls_output *output;
   sfm_tls_session *session;
-  // What the socket did not take; goes before the output.
+  // Records of the bytes being encrypted that have not come yet, and whether the caller has more behind them:
+  // the kernel then waits with its last, partly filled segment.
+  size_t records_left;
+  int more;
+  int broken;
+  // What the socket did not take.
   uint8_t *unsent;
   size_t unsent_start, unsent_count;
 };
@@ -52,25 +51,49 @@ static BIO_METHOD *socket_method;
 static int stream_index = -1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static int output_append(sfm_tls_output *self, const void *bytes, size_t count) {
-  if (count > self->capacity - self->count) {
-    size_t capacity = self->capacity ? self->capacity : 256 << 10;
-    while (count > capacity - self->count) capacity *= 2;
-    uint8_t *grown = realloc(self->bytes, capacity);
-    if (!grown) return 0;
-    self->bytes = grown;
-    self->capacity = capacity;
+// 1 all sent, 0 the socket is full, -1 it is broken.
+static int send_some(int descriptor, const uint8_t *bytes, size_t count, int flags, size_t *sent) {
+  *sent = 0;
+  while (*sent < count) {
+    ssize_t taken = send(descriptor, bytes + *sent, count - *sent, MSG_NOSIGNAL | flags);
+    if (taken >= 0) {
+      *sent += (size_t)taken;
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return 0;
+    } else if (errno != EINTR) {
+      return -1;
+    }
   }
-  memcpy(self->bytes + self->count, bytes, count);
-  self->count += count;
   return 1;
 }
 
+static int keep_unsent(sfm_tls *self, const uint8_t *bytes, size_t count) {
+  if (count == 0) return 1;
+  uint8_t *kept = malloc(self->unsent_count + count);
+  if (!kept) return 0;
+  if (self->unsent_count) memcpy(kept, self->unsent + self->unsent_start, self->unsent_count);
+  memcpy(kept + self->unsent_count, bytes, count);
+  free(self->unsent);
+  self->unsent = kept;
+  self->unsent_start = 0;
+  self->unsent_count += count;
+  return 1;
+}
+
+// A record goes from OpenSSL's buffer to the socket; only what the socket refuses is kept. It never fails for
+// OpenSSL: a broken socket shows at the next sfm_tls_send.
 static int socket_write(BIO *bio, const char *bytes, size_t count, size_t *written) {
   sfm_tls *self = BIO_get_data(bio);
   BIO_clear_retry_flags(bio);
-  if (!output_append(self->output, bytes, count)) return 0;
   *written = count;
+  if (self->records_left) self->records_left--;
+  if (self->broken) return 1;
+  size_t sent = 0;
+  if (!self->unsent_count) {
+    int flags = self->records_left || self->more ? MSG_MORE : 0;
+    if (send_some(self->descriptor, (const uint8_t *)bytes, count, flags, &sent) < 0) self->broken = 1;
+  }
+  if (!self->broken && !keep_unsent(self, (const uint8_t *)bytes + sent, count - sent)) self->broken = 1;
   return 1;
 }
 
@@ -111,14 +134,6 @@ static void set_up(void) {
   BIO_meth_set_write_ex(socket_method, socket_write);
   BIO_meth_set_read_ex(socket_method, socket_read);
   BIO_meth_set_ctrl(socket_method, socket_control);
-}
-
-sfm_tls_output *sfm_tls_output_new(void) { return calloc(1, sizeof(sfm_tls_output)); }
-
-void sfm_tls_output_free(sfm_tls_output *self) {
-  if (!self) return;
-  free(self->bytes);
-  free(self);
 }
 
 sfm_tls_session *sfm_tls_session_new(void) { return calloc(1, sizeof(sfm_tls_session)); }
@@ -250,7 +265,7 @@ sfm_tls_context *sfm_tls_context_new(int server, const char *certificate_pem, co
   if (server && verify == SFM_TLS_VERIFY_REQUIRED) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
   SSL_CTX_set_verify(context, mode, NULL);
   SSL_CTX_set_verify_depth(context, 2);
-  // Output goes to memory, which always has room, so a write is never partial.
+  // What the socket does not take is kept here, so a write is never partial.
   SSL_CTX_set_mode(context, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_read_ahead(context, 1);
   SSL_CTX_set_default_read_buffer_len(context, read_buffer_bytes);
@@ -283,11 +298,10 @@ void sfm_tls_context_free(sfm_tls_context *self) {
   free(self);
 }
 
-sfm_tls *sfm_tls_new(sfm_tls_context *context, int descriptor, sfm_tls_output *output, sfm_tls_session *session) {
+sfm_tls *sfm_tls_new(sfm_tls_context *context, int descriptor, sfm_tls_session *session) {
   sfm_tls *self = calloc(1, sizeof *self);
   if (!self) return NULL;
   self->descriptor = descriptor;
-  self->output = output;
   self->session = session;
   self->ssl = SSL_new(context->context);
   BIO *bio = self->ssl && socket_method ? BIO_new(socket_method) : NULL;
@@ -367,64 +381,32 @@ long sfm_tls_read(sfm_tls *self, void *buffer, size_t capacity) {
   return value == 1 ? (long)got : code(self, value);
 }
 
-int sfm_tls_encrypt(sfm_tls *self, const void *buffer, size_t count) {
+int sfm_tls_encrypt(sfm_tls *self, const void *buffer, size_t count, int more) {
   ERR_clear_error();
   size_t taken = 0;
+  self->records_left = (count + SSL3_RT_MAX_PLAIN_LENGTH - 1) / SSL3_RT_MAX_PLAIN_LENGTH;
+  self->more = more;
   int value = SSL_write_ex(self->ssl, buffer, count, &taken);
+  self->records_left = 0;
+  self->more = 0;
   return value == 1 ? 1 : code(self, value);
 }
 
-size_t sfm_tls_unsent(const sfm_tls *self) { return self->output->count + self->unsent_count; }
-
-// 1 all sent, 0 the socket is full, -1 it is broken.
-static int send_some(int descriptor, const uint8_t *bytes, size_t count, size_t *sent) {
-  *sent = 0;
-  while (*sent < count) {
-    ssize_t taken = send(descriptor, bytes + *sent, count - *sent, MSG_NOSIGNAL);
-    if (taken >= 0) {
-      *sent += (size_t)taken;
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      return 0;
-    } else if (errno != EINTR) {
-      return -1;
-    }
-  }
-  return 1;
-}
+size_t sfm_tls_unsent(const sfm_tls *self) { return self->unsent_count; }
 
 int sfm_tls_send(sfm_tls *self) {
+  if (self->broken) return SFM_TLS_CLOSED;
+  if (!self->unsent_count) return 1;
   size_t sent;
-  sfm_tls_output *output = self->output;
-  int state = 1;
-  if (self->unsent_count) {
-    state = send_some(self->descriptor, self->unsent + self->unsent_start, self->unsent_count, &sent);
-    self->unsent_start += sent;
-    self->unsent_count -= sent;
-    if (state == 1) {
-      free(self->unsent);
-      self->unsent = NULL;
-      self->unsent_start = 0;
-    }
-  }
-  sent = 0;
-  if (state == 1 && output->count) state = send_some(self->descriptor, output->bytes, output->count, &sent);
-  size_t rest = output->count - sent;
-  if (state == 0 && rest) {
-    // Others use the output next: the rest is this stream's to keep.
-    uint8_t *kept = malloc(self->unsent_count + rest);
-    if (kept) {
-      memcpy(kept, self->unsent_count ? self->unsent + self->unsent_start : kept, self->unsent_count);
-      memcpy(kept + self->unsent_count, output->bytes + sent, rest);
-      free(self->unsent);
-      self->unsent = kept;
-      self->unsent_start = 0;
-      self->unsent_count += rest;
-    } else {
-      state = -1;
-    }
-  }
-  output->count = 0;
-  return state == 1 ? 1 : state == 0 ? SFM_TLS_WANT_WRITE : SFM_TLS_CLOSED;
+  int state = send_some(self->descriptor, self->unsent + self->unsent_start, self->unsent_count, 0, &sent);
+  self->unsent_start += sent;
+  self->unsent_count -= sent;
+  if (state < 0) self->broken = 1;
+  if (state != 1) return state < 0 ? SFM_TLS_CLOSED : SFM_TLS_WANT_WRITE;
+  free(self->unsent);
+  self->unsent = NULL;
+  self->unsent_start = 0;
+  return 1;
 }
 
 void sfm_tls_shutdown(sfm_tls *self) {

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -142,5 +143,10 @@ void sfm_close(int descriptor) { close(descriptor); }
 void sfm_shutdown_writing(int descriptor) { shutdown(descriptor, SHUT_WR); }
 
 void sfm_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+void sfm_keep_freed_memory(void) {
+  mallopt(M_MMAP_THRESHOLD, 8 << 20);
+  mallopt(M_TRIM_THRESHOLD, 32 << 20);
+}
 
 void sfm_ignore_sigpipe(void) { signal(SIGPIPE, SIG_IGN); }

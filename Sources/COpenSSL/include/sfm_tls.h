@@ -23,11 +23,6 @@ enum {
   SFM_TLS_VERIFY_OPTIONAL = 1,
 };
 
-/// Ciphertext on its way to a socket. One a loop is enough: it is empty between two uses.
-typedef struct sfm_tls_output sfm_tls_output;
-sfm_tls_output *_Nullable sfm_tls_output_new(void);
-void sfm_tls_output_free(sfm_tls_output *_Nullable output);
-
 /// A client's latest session with one server, for resumption. Used by one thread at a time.
 typedef struct sfm_tls_session sfm_tls_session;
 sfm_tls_session *_Nullable sfm_tls_session_new(void);
@@ -41,8 +36,8 @@ sfm_tls_context *_Nullable sfm_tls_context_new(int server, const char *_Nullable
                                                char *_Nonnull error, size_t error_capacity);
 void sfm_tls_context_free(sfm_tls_context *_Nullable context);
 
-/// Takes over nothing: the caller closes the descriptor and frees `output` and `session` after the stream.
-sfm_tls *_Nullable sfm_tls_new(sfm_tls_context *_Nonnull context, int descriptor, sfm_tls_output *_Nonnull output,
+/// Takes over nothing: the caller closes the descriptor and frees `session` after the stream.
+sfm_tls *_Nullable sfm_tls_new(sfm_tls_context *_Nonnull context, int descriptor,
                                sfm_tls_session *_Nullable session);
 void sfm_tls_free(sfm_tls *_Nullable tls);
 /// 1 when done, or one of the negative codes. What it has to say is sent as far as the socket takes it.
@@ -55,11 +50,12 @@ void sfm_tls_keep_buffers(sfm_tls *_Nonnull tls, int keep);
 void sfm_tls_socket_is_readable(sfm_tls *_Nonnull tls);
 /// Bytes read (> 0) or a negative code.
 long sfm_tls_read(sfm_tls *_Nonnull tls, void *_Nonnull buffer, size_t capacity);
-/// Encrypts all of the bytes into the output; 1, or a negative code.
-int sfm_tls_encrypt(sfm_tls *_Nonnull tls, const void *_Nonnull buffer, size_t count);
-/// Encrypted bytes that no socket has taken yet.
+/// Encrypts all of the bytes and sends them as far as the socket takes them; the rest is kept. `more` where others
+/// follow at once. 1, or a negative code.
+int sfm_tls_encrypt(sfm_tls *_Nonnull tls, const void *_Nonnull buffer, size_t count, int more);
+/// Encrypted bytes that the socket has not taken yet.
 size_t sfm_tls_unsent(const sfm_tls *_Nonnull tls);
-/// 1 where nothing is left to send, WANT_WRITE where the socket is full (the rest is kept), or CLOSED.
+/// Sends what was kept. 1 where nothing is left, WANT_WRITE where the socket is full, or CLOSED.
 int sfm_tls_send(sfm_tls *_Nonnull tls);
 /// Sends close_notify, best effort.
 void sfm_tls_shutdown(sfm_tls *_Nonnull tls);

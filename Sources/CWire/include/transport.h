@@ -46,5 +46,8 @@ void sfm_close(int descriptor);
 void sfm_shutdown_writing(int descriptor);
 void sfm_thread_name(const char *_Nonnull name);
 void sfm_ignore_sigpipe(void);
+/// The allocator keeps up to 32 MiB that were freed: payloads of some MiB come and go, and a fresh page costs a
+/// fault for every 4 KiB, more than encrypting them.
+void sfm_keep_freed_memory(void);
 
 #endif

@@ -84,7 +84,7 @@ final class SocketConnector: Connector, @unchecked Sendable {
     }
     guard
       let stream = TLSStream(
-        context: tls, descriptor: descriptor, buffers: loop.buffers, session: session)
+        context: tls, descriptor: descriptor, session: session)
     else {
       sfm_close(descriptor)
       throw RPCError(.unavailable, "cannot connect to \(address): no memory")

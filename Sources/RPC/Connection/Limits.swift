@@ -9,7 +9,7 @@ public struct ConnectionLimits: Sendable {
   /// Calls open at once.
   public var maximumStreams = 256
   /// A bulk frame is cut at this size, in bytes, so that a small call waits behind one piece only.
-  public var bulkPieceBytes = 64 << 10
+  public var bulkPieceBytes = 128 << 10
   /// Bytes that wait in the transport above which calls stop adding to it.
   public var outputHighWaterBytes = 256 << 10
   /// From the TCP connection to the first frame.

@@ -312,6 +312,19 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     return Int32(clamping: (next - now + 999_999) / 1_000_000)
   }
 
+  /// Loop thread only, between two reads: a handler that waited for what came may take the rest directly.
+  func runReadyJobs() {
+    while !localJobs.isEmpty && runningJobs.isEmpty { runLocalJobs() }
+  }
+
+  private func runLocalJobs() {
+    // Two arrays in turn: a copy would be a new allocation each round.
+    swap(&localJobs, &runningJobs)
+    let executor = asUnownedTaskExecutor()
+    for job in runningJobs { job.runSynchronously(on: executor) }
+    runningJobs.removeAll(keepingCapacity: true)
+  }
+
   /// False where the loop is to end.
   private func runJobs() -> Bool {
     while true {
@@ -328,11 +341,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
         takenActions.removeAll(keepingCapacity: true)
       }
       if localJobs.isEmpty { return true }
-      // Two arrays in turn: a copy would be a new allocation each round.
-      swap(&localJobs, &runningJobs)
-      let executor = asUnownedTaskExecutor()
-      for job in runningJobs { job.runSynchronously(on: executor) }
-      runningJobs.removeAll(keepingCapacity: true)
+      runLocalJobs()
     }
   }
 }

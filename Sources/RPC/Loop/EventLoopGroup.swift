@@ -1,4 +1,5 @@
 import Base
+import CWire
 import Glibc
 
 /// Several loops, used in turn.
@@ -18,6 +19,7 @@ public final class EventLoopGroup: Sendable {
     count: Int = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
     busyPollMicroseconds: UInt64 = EventLoopGroup.defaultBusyPollMicroseconds
   ) {
+    sfm_keep_freed_memory()
     loops = (0..<count).map {
       EventLoop(name: "loop-\($0)", busyPollMicroseconds: busyPollMicroseconds)
     }

@@ -1,17 +1,8 @@
-import COpenSSL
-
 /// Memory that every connection of a loop uses in turn, so that an idle one needs none of its own.
 final class LoopBuffers {
   /// Decrypted bytes before they are cut into frames: one TLS record and more.
   static let readBytes = 64 << 10
   let read = UnsafeMutableRawBufferPointer.allocate(byteCount: readBytes, alignment: 64)
-  let tlsOutput: OpaquePointer
-
-  init() {
-    guard let output = sfm_tls_output_new() else { preconditionFailure("no memory for a loop") }
-    tlsOutput = output
-  }
-
   private static let smallestOutput = 16 << 10
   private static let keptOutputs = 8
   private static let largestKept = 1 << 20
@@ -41,6 +32,5 @@ final class LoopBuffers {
   deinit {
     for output in outputs { output.memory.deallocate() }
     read.deallocate()
-    sfm_tls_output_free(tlsOutput)
   }
 }

@@ -167,7 +167,7 @@ public final class Server: @unchecked Sendable {
   }
 
   private func serve(_ descriptor: Int32, on loop: EventLoop) {
-    guard let stream = TLSStream(context: tls, descriptor: descriptor, buffers: loop.buffers)
+    guard let stream = TLSStream(context: tls, descriptor: descriptor)
     else {
       counters.handshakeEnded()
       sfm_close(descriptor)

@@ -65,12 +65,15 @@ struct OutputQueue {
     capacity = size
   }
 
-  /// Gives `body` the next run of bytes, at most `limit`; it is over then. False where none are left.
-  mutating func takeNext(limit: Int, _ body: (UnsafeRawBufferPointer) -> Void) -> Bool {
+  /// Gives `body` the next run of bytes, at most `limit`, and whether others follow. False where none are left.
+  mutating func takeNext(
+    limit: Int, _ body: (UnsafeRawBufferPointer, _ more: Bool) -> Void
+  ) -> Bool {
+    let total = self.count
     let boundary = firstSlice < slices.count ? slices[firstSlice].position : end
     if start < boundary {
       let count = min(limit, boundary - start)
-      body(UnsafeRawBufferPointer(start: gathered! + start, count: count))
+      body(UnsafeRawBufferPointer(start: gathered! + start, count: count), count < total)
       start += count
       if start == end { rewind() }
       return true
@@ -79,7 +82,7 @@ struct OutputQueue {
     let slice = slices[firstSlice]
     let count = min(limit, slice.end - slice.start)
     slice.bytes.withUnsafeBytes {
-      body(UnsafeRawBufferPointer(rebasing: $0[slice.start..<slice.start + count]))
+      body(UnsafeRawBufferPointer(rebasing: $0[slice.start..<slice.start + count]), count < total)
     }
     slices[firstSlice].start += count
     sliceBytes -= count

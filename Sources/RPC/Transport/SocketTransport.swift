@@ -18,9 +18,8 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
 
   /// Reads of one turn: a fast peer must not hold up the loop's other connections.
   private static let readsPerTurn = 64
-  /// Given to TLS at once; and what is encrypted before the socket is asked to take it.
+  /// Given to TLS at once.
   private static let pieceBytes = 64 << 10
-  private static let sendBytes = 128 << 10
 
   /// - Parameter connecting: the TCP handshake is still under way.
   init(loop: EventLoop, descriptor: Int32, tls: TLSStream, connecting: Bool) {
@@ -180,6 +179,7 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
       case .done(let count):
         owner?.transportReceived(
           UnsafeRawBufferPointer(start: loop.buffers.read.baseAddress, count: count))
+        loop.runReadyJobs()
       case .wantsRead:
         sendAnswersOfTLS()
         return
@@ -199,7 +199,7 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
     _ = loop.schedule(afterMilliseconds: 0) { [weak self] in self?.read() }
   }
 
-  /// Reading can make TLS answer (a key update): the loop's buffer is not to keep that for another.
+  /// Reading can make TLS answer (a key update).
   private func sendAnswersOfTLS() {
     if !isClosed, tls.unsentBytes > 0 { flush() }
   }
@@ -207,16 +207,18 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
   override func flush() {
     guard !isClosed, !isHandshaking else { return }
     var failure: TLSStream.Outcome?
-    while failure == nil {
-      let some = output.takeNext(limit: Self.pieceBytes) { bytes in
-        if case .done = tls.encrypt(bytes) {} else { failure = .failed("the record was refused") }
+    repeat {
+      let sent = tls.send()
+      guard case .done = sent else {
+        failure = sent
+        break
       }
-      if !some || tls.unsentBytes >= Self.sendBytes {
-        let sent = tls.send()
-        if case .done = sent {} else { failure = sent }
-      }
-      if !some { break }
-    }
+    } while output.takeNext(
+      limit: Self.pieceBytes,
+      { bytes, more in
+        let outcome = tls.encrypt(bytes, more: more)
+        if case .done = outcome {} else { failure = outcome }
+      }) && failure == nil
     switch failure {
     case nil: wantWritable(false)
     case .wantsWrite: wantWritable(true)

@@ -136,23 +136,18 @@ final class TLSStream {
   private let settings: TLSSettings
   private let context: TLSContext
   private let session: TLSSession?
-  private let buffers: LoopBuffers
   /// The revocation lists that the peer was last held against.
   private var checkedGeneration: Int
 
-  init?(
-    context: TLSContext, descriptor: Int32, buffers: LoopBuffers, session: TLSSession? = nil
-  ) {
+  init?(context: TLSContext, descriptor: Int32, session: TLSSession? = nil) {
     checkedGeneration = context.generation
     settings = context.settings
-    guard
-      let pointer = sfm_tls_new(
-        settings.pointer, descriptor, buffers.tlsOutput, session?.pointer)
-    else { return nil }
+    guard let pointer = sfm_tls_new(settings.pointer, descriptor, session?.pointer) else {
+      return nil
+    }
     self.pointer = pointer
     self.context = context
     self.session = session
-    self.buffers = buffers
   }
 
   deinit { sfm_tls_free(pointer) }
@@ -171,11 +166,12 @@ final class TLSStream {
     outcome(Int(sfm_tls_read(pointer, buffer.baseAddress!, buffer.count)))
   }
 
-  /// Into memory; nothing leaves before ``send()``.
-  func encrypt(_ bytes: UnsafeRawBufferPointer) -> Outcome {
-    outcome(Int(sfm_tls_encrypt(pointer, bytes.baseAddress!, bytes.count)))
+  /// All of it; what the socket does not take is kept. `more` where others follow at once.
+  func encrypt(_ bytes: UnsafeRawBufferPointer, more: Bool) -> Outcome {
+    outcome(Int(sfm_tls_encrypt(pointer, bytes.baseAddress!, bytes.count, more ? 1 : 0)))
   }
 
+  /// What was kept.
   func send() -> Outcome { outcome(Int(sfm_tls_send(pointer))) }
 
   func shutdown() { sfm_tls_shutdown(pointer) }
