@@ -138,9 +138,9 @@ extension Trailer {
     self.init()
     guard let error else { return }
     status = error.code.rawValue
-    // A sentence for people, not a channel for data. In scalars: one character may be any number of bytes.
-    message = String(String.UnicodeScalarView(error.message.unicodeScalars.prefix(1000)))
-    reason = error.reason
+    // A sentence for people, not a channel for data.
+    message = error.message.shortened(toBytes: 1000)
+    reason = error.reason.shortened(toBytes: 100)
     details = RPCError.bounded(error.details)
     notStarted = error.standing == .refusing
   }

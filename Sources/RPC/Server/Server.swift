@@ -254,7 +254,7 @@ public final class Server: @unchecked Sendable {
     logger.warning(
       "call refused",
       metadata: [
-        "method": "\(Self.text(start.method))", "reason": "\(refusal.message.prefix(200))",
+        "method": "\(Self.text(start.method))", "reason": "\(refusal.message.shortened(toBytes: 200))",
         "caller": "\(caller?.uri ?? "none")",
       ])
   }
