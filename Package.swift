@@ -192,6 +192,9 @@ let package = Package(
       name: "RPCTests", dependencies: ["Base", "CWire", "Messages", "RPC", "TestSupport", logging],
       swiftSettings: house),
     .testTarget(
+      name: "InteropTests", dependencies: ["Base", "Messages", "RPC", "TestSupport", logging],
+      swiftSettings: house),
+    .testTarget(
       name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
       swiftSettings: fast),
     .testTarget(
@@ -265,8 +268,8 @@ let package = Package(
 // SFMEDIR_PART=rpc keeps what the RPC and its tests need: sanitizer and fuzz builds take minutes less.
 if Context.environment["SFMEDIR_PART"] == "rpc" {
   let needed: Set = [
-    "Base", "COpenSSL", "CSystem", "CWire", "Messages", "MessagesTests", "RPC", "RPCTests",
-    "TestSupport", "wiregen",
+    "Base", "COpenSSL", "CSystem", "CWire", "InteropTests", "Messages", "MessagesTests", "RPC",
+    "RPCTests", "TestSupport", "wiregen",
   ]
   package.targets.removeAll { !needed.contains($0.name) }
 }

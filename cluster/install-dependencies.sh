@@ -9,6 +9,7 @@ set -euo pipefail
 packages=(
   libprotobuf-c-dev protobuf-c-compiler libssl-dev libopenblas-dev libisal-dev
   libsqlite3-dev libpng-dev libjpeg62-turbo-dev libdcmtk-dev zlib1g-dev
+  python3 python3-protobuf protobuf-compiler # the client of Tests/Interop
   "$@"
 )
 swift_major=6
