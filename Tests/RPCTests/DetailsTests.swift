@@ -113,15 +113,11 @@ import Testing
 }
 
 /// A peer without sockets: the test plays its part.
-private final class ScriptedTransport: Transport, @unchecked Sendable {
-  var onEvent: ((TransportEvent) -> Void)?
-  let pendingBytes = 0
-  let peerName = "script"
-  func receive(_ bytes: [UInt8]) { bytes.withUnsafeBytes { onEvent?(.received($0)) } }
-  func start() { onEvent?(.ready(Identity(cluster: "test", role: .slave, node: "scs-1"))) }
-  func write(_: [UInt8]) {}
-  func close() {}
-  func closeAfterLastWords() {}
+private final class ScriptedTransport: Transport {
+  func receive(_ bytes: [UInt8]) { bytes.withUnsafeBytes { owner?.transportReceived($0) } }
+  override func start() {
+    owner?.transportIsReady(Identity(cluster: "test", role: .slave, node: "scs-1"))
+  }
 }
 
 @Suite(.timeLimit(.minutes(1))) struct GoAwayTests {
@@ -132,7 +128,7 @@ private final class ScriptedTransport: Transport, @unchecked Sendable {
     let outcome = await withCheckedContinuation {
       (done: CheckedContinuation<[RPCError?], Never>) in
       loop.execute {
-        let transport = ScriptedTransport()
+        let transport = ScriptedTransport(loop: loop)
         let connection = Connection(
           loop: loop, side: .client, transport: transport, limits: ConnectionLimits(),
           logger: CapturedLog().logger)
@@ -140,7 +136,7 @@ private final class ScriptedTransport: Transport, @unchecked Sendable {
         transport.receive(helloFrame())
         let deadline = SystemClock().monotonicNanoseconds() + 60_000_000_000
         let streams = (0..<3).compactMap { _ in
-          connection.open(RequestHeader(), deadlineNanoseconds: deadline)
+          connection.open("test", [], deadlineNanoseconds: deadline)
         }
         var goAway = GoAway()
         goAway.lastStream = 2

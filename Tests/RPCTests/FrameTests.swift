@@ -8,20 +8,18 @@ import Testing
   private static func decode(
     _ bytes: [UInt8], cuts: [Int], maximum: Int = 1 << 20
   ) throws(ProtocolViolation) -> [Frame] {
+    let sink = CollectedFrames()
     var decoder = FrameDecoder(maximumPayloadBytes: maximum)
-    var frames: [Frame] = []
     var start = 0
     for end in cuts + [bytes.count] where end > start {
       let piece = Array(bytes[start..<end])
       let result = piece.withUnsafeBytes { buffer in
-        Result { () throws(ProtocolViolation) in
-          try decoder.push(buffer) { (frame) throws(ProtocolViolation) in frames.append(frame) }
-        }
+        Result { () throws(ProtocolViolation) in try decoder.push(buffer, sink) }
       }
       try result.get()
       start = end
     }
-    return frames
+    return sink.frames
   }
 
   /// docs/formats/wire.md shows these bytes.
@@ -31,9 +29,7 @@ import Testing
     let header = FrameHeader(payloadBytes: 3, type: .bulk, flags: 1, stream: 9)
     #expect(frames == [Frame(header: header, payload: [0xaa, 0xbb, 0xcc])])
     #expect(header.ends)
-    var written: [UInt8] = []
-    header.append(to: &written)
-    #expect(written == Array(bytes.prefix(12)))
+    #expect(header.bytes == Array(bytes.prefix(12)))
   }
 
   @Test func anyCuttingGivesTheSameFrames() throws {
@@ -47,8 +43,7 @@ import Testing
         let header = FrameHeader(
           payloadBytes: payload.count, type: type, flags: UInt8(entropy.uniform(below: 2)),
           stream: UInt32(stream))
-        header.append(to: &bytes)
-        bytes += payload
+        bytes += header.bytes + payload
         expected.append(Frame(header: header, payload: payload))
       }
       let cuts = (0..<entropy.uniform(below: 20)).map { _ in

@@ -81,8 +81,34 @@ func failure<Value>(_ body: () async throws(RPCError) -> Value) async -> RPCErro
   }
 }
 
+/// One whole frame, for comparing.
+struct Frame: Equatable {
+  var header: FrameHeader
+  var payload: [UInt8]
+}
+
+/// Keeps every frame that a decoder cuts.
+final class CollectedFrames: FrameSink {
+  private(set) var frames: [Frame] = []
+
+  func collector(for header: FrameHeader) -> BulkCollector? { nil }
+
+  func receive(_ header: FrameHeader, _ payload: FramePayload) throws(ProtocolViolation) {
+    frames.append(Frame(header: header, payload: payload.array))
+  }
+}
+
+extension FrameHeader {
+  /// As it goes over the wire.
+  var bytes: [UInt8] {
+    var bytes = [UInt8](repeating: 0xff, count: Self.byteCount)
+    bytes.withUnsafeMutableBytes { write(to: $0) }
+    return bytes
+  }
+}
+
 /// Talks TLS but not the protocol: sends whatever bytes a test makes up.
-final class RawPeer: @unchecked Sendable {
+final class RawPeer: TransportOwner, @unchecked Sendable {
   private let loop: EventLoop
   private let transport: SocketTransport
   private let received = Locked<[UInt8]>([])
@@ -101,24 +127,29 @@ final class RawPeer: @unchecked Sendable {
     }
     transport = SocketTransport(loop: loop, descriptor: descriptor, tls: stream, connecting: true)
     loop.execute { [self] in
-      transport.onEvent = { [self] event in
-        switch event {
-        case .ready: ready.withLock { $0 = true }
-        case .received(let bytes): received.withLock { $0.append(contentsOf: bytes) }
-        case .drained: break
-        case .closed(let error): closed.withLock { $0 = error }
-        }
-      }
+      transport.owner = self
       transport.start()
     }
   }
+
+  func transportIsReady(_ peer: Identity?) { ready.withLock { $0 = true } }
+  func transportReceived(_ bytes: UnsafeRawBufferPointer) {
+    received.withLock { $0.append(contentsOf: bytes) }
+  }
+  var transportWantsFilling: Bool { false }
+  func transportFill(_ read: (UnsafeMutableRawBufferPointer) -> Int) {}
+  func transportHasRoom() {}
+  func transportClosed(_ error: RPCError) { closed.withLock { $0 = error } }
 
   /// Waits for the handshake, then sends.
   func send(_ bytes: [UInt8]) async {
     await eventually { [self] in
       ready.withLock { $0 } || closed.withLock { $0 != nil }
     }
-    loop.execute { [self] in transport.write(bytes) }
+    loop.execute { [self] in
+      bytes.withUnsafeBytes { transport.output.append($0) }
+      transport.outputWasAppended()
+    }
   }
 
   func waitUntilClosed() async -> RPCError? {
@@ -128,12 +159,10 @@ final class RawPeer: @unchecked Sendable {
 
   /// Frames seen so far.
   func frames() -> [Frame] {
+    let sink = CollectedFrames()
     var decoder = FrameDecoder(maximumPayloadBytes: 1 << 24)
-    var frames: [Frame] = []
-    received.withLock { $0 }.withUnsafeBytes { bytes in
-      try? decoder.push(bytes) { (frame) throws(ProtocolViolation) in frames.append(frame) }
-    }
-    return frames
+    received.withLock { $0 }.withUnsafeBytes { try? decoder.push($0, sink) }
+    return sink.frames
   }
 
   func close() { loop.execute { [self] in transport.close() } }

@@ -46,9 +46,8 @@ final class Stream: @unchecked Sendable {
 
   let id: UInt32
   let loop: EventLoop
-  unowned let connection: Connection
-  /// Keeps the connection while the call needs it; dropped with the last frame.
-  private var keepsConnection: Connection?
+  /// Which has the stream among its own until the call is over.
+  let connection: Connection
 
   /// Who takes what comes; nil where it waits in the inbox.
   var receiver: (any StreamReceiver)?
@@ -82,7 +81,6 @@ final class Stream: @unchecked Sendable {
     self.id = id
     self.loop = connection.loop
     self.connection = connection
-    self.keepsConnection = connection
     self.sendCredit = sendCredit
     self.windowBytes = windowBytes
     self.receiveCredit = windowBytes
@@ -176,7 +174,6 @@ final class Stream: @unchecked Sendable {
     receiver = nil
     taker?.finished(error)
     if aborted, let error { abort?(error) }
-    if inbox.count == inboxStart { keepsConnection = nil }
   }
 
   private func dropInbox() {
@@ -275,7 +272,6 @@ final class Stream: @unchecked Sendable {
     }
     connection.load.unreadBytes(-part.charge)
     returnCredit(part.charge)
-    if isFinished && inbox.isEmpty { keepsConnection = nil }
     return part
   }
 
@@ -284,7 +280,6 @@ final class Stream: @unchecked Sendable {
     loop.execute { [self] in
       if !isFinished { connection.cancelStream(self, error) }
       if inboxStart < inbox.count { dropInbox() }
-      keepsConnection = nil
     }
   }
 
