@@ -7,7 +7,7 @@ out=${1:-$root}
 wire=$out/Sources/CWire
 mkdir -p "$wire/include" "$out/Sources/Messages/Generated"
 command -v protoc-c >/dev/null || { echo "generate.sh: protoc-c is missing; run cluster/install-dependencies.sh" >&2; exit 1; }
-files=(common rpc kce scs mcs mo mu raft echo)
+files=(common rpc health reflection kce scs mcs mo mu raft echo)
 protoc-c --proto_path="$root/Protos" --c_out="$wire" "${files[@]/%/.proto}"
 for name in "${files[@]}"; do mv "$wire/$name.pb-c.h" "$wire/include/"; done
 
@@ -28,7 +28,9 @@ for name in "${files[@]}"; do mv "$wire/$name.pb-c.h" "$wire/include/"; done
   echo
   echo 'static const sfm_registered_method methods[] = {'
   for name in "${files[@]}"; do
-    awk -v file="$name" '
+    # protobuf-c's prefix of a package: grpc.health.v1 becomes grpc__health__v1.
+    package=$(sed -n 's/^package \(.*\);$/\1/p' "$root/Protos/$name.proto")
+    awk -v file="$name" -v prefix="${package//./__}" '
       /^service / { service = $2 }
       # On a line of its own the mark would be lost without a word.
       /idempotency_level/ && !/^  rpc .*\{ option idempotency_level = (NO_SIDE_EFFECTS|IDEMPOTENT); \}$/ {
@@ -46,7 +48,7 @@ for name in "${files[@]}"; do mv "$wire/$name.pb-c.h" "$wire/include/"; done
           if (c ~ /[A-Z]/ && i > 1) snake = snake "_"
           snake = snake tolower(c)
         }
-        printf "  {\"%s\", &sfmedir__v1__%s__descriptor, \"%s\", %d, %d, %d},\n", file, snake, method, \
+        printf "  {\"%s\", &%s__%s__descriptor, \"%s\", %d, %d, %d},\n", file, prefix, snake, method, \
           (request ~ /\(stream /), (reply ~ /\(stream /), \
           (line ~ /NO_SIDE_EFFECTS/ ? 1 : line ~ /IDEMPOTENT/ ? 2 : 0)
       }' "$root/Protos/$name.proto"

@@ -2,6 +2,8 @@
 #include "registry.h"
 #include "common.pb-c.h"
 #include "rpc.pb-c.h"
+#include "health.pb-c.h"
+#include "reflection.pb-c.h"
 #include "kce.pb-c.h"
 #include "scs.pb-c.h"
 #include "mcs.pb-c.h"
@@ -21,6 +23,19 @@ static const sfm_registered_message messages[] = {
   {"rpc", &sfmedir__v1__not_leader__descriptor},
   {"rpc", &sfmedir__v1__retry_after__descriptor},
   {"rpc", &sfmedir__v1__go_away__descriptor},
+  {"health", &grpc__health__v1__health_check_request__descriptor},
+  {"health", &grpc__health__v1__health_check_response__descriptor},
+  {"reflection", &sfmedir__v1__method_description__descriptor},
+  {"reflection", &sfmedir__v1__list_methods_reply__descriptor},
+  {"reflection", &sfmedir__v1__field_description__descriptor},
+  {"reflection", &sfmedir__v1__message_description__descriptor},
+  {"reflection", &sfmedir__v1__enum_value_description__descriptor},
+  {"reflection", &sfmedir__v1__enum_description__descriptor},
+  {"reflection", &sfmedir__v1__describe_types_request__descriptor},
+  {"reflection", &sfmedir__v1__describe_types_reply__descriptor},
+  {"reflection", &sfmedir__v1__status_count__descriptor},
+  {"reflection", &sfmedir__v1__method_figures__descriptor},
+  {"reflection", &sfmedir__v1__method_metrics_reply__descriptor},
   {"kce", &sfmedir__v1__join_request__descriptor},
   {"kce", &sfmedir__v1__join_reply__descriptor},
   {"kce", &sfmedir__v1__renew_request__descriptor},
@@ -87,6 +102,11 @@ const size_t sfm_registered_message_count = sizeof messages / sizeof *messages;
 const sfm_registered_message *sfm_registered_message_at(size_t index) { return &messages[index]; }
 
 static const sfm_registered_method methods[] = {
+  {"health", &grpc__health__v1__health__descriptor, "Check", 0, 0, 1},
+  {"health", &grpc__health__v1__health__descriptor, "Watch", 0, 1, 1},
+  {"reflection", &sfmedir__v1__reflection__descriptor, "ListMethods", 0, 0, 1},
+  {"reflection", &sfmedir__v1__reflection__descriptor, "DescribeTypes", 0, 0, 1},
+  {"reflection", &sfmedir__v1__reflection__descriptor, "MethodMetrics", 0, 0, 1},
   {"kce", &sfmedir__v1__key_control__descriptor, "Join", 0, 0, 0},
   {"kce", &sfmedir__v1__key_control__descriptor, "Renew", 0, 0, 2},
   {"kce", &sfmedir__v1__key_control__descriptor, "FetchKeys", 0, 0, 1},

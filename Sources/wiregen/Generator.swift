@@ -132,9 +132,17 @@ struct FieldType {
   }
 }
 
+/// The schema's words that Swift keeps for itself.
+private let keywords: Set = [
+  "case", "class", "default", "enum", "extension", "func", "import", "in", "init", "internal", "is",
+  "let", "operator", "private", "protocol", "public", "repeat", "return", "self", "static",
+  "struct", "switch", "throws", "true", "false", "nil", "var", "where", "while",
+]
+
 /// `image_id` becomes `imageID`-style camel case; the schema's own words are kept otherwise.
 func lowerCamel(_ snake: String) -> String {
   let parts = snake.split(separator: "_").map(String.init)
+  if keywords.contains(snake) { return "`\(snake)`" }
   return parts.enumerated().map { index, part in
     if index == 0 { return part }
     if part == "id" { return "ID" }

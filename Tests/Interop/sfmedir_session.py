@@ -159,7 +159,7 @@ class Session:
         hello = self.schemas.message("Hello")(protocol_version=version, **self.limits._asdict())
         self.write(HELLO, 0, hello.SerializeToString())
 
-    def open(self, name, timeout, patience=None, stream=None, trace_id=b"", metadata=()):
+    def open(self, name, timeout, patience=None, stream=None, metadata=()):
         """Opens a call.
 
         `timeout`: seconds until the deadline, as the server is told; `patience`: as this side keeps
@@ -174,7 +174,7 @@ class Session:
             raise ValueError(f"stream {stream} after {self.highest}")
         entry = self.schemas.message("MetadataEntry")
         header = self.schemas.message("RequestHeader")(
-            method=name, timeout_microseconds=round(timeout * 1e6), trace_id=trace_id,
+            method=name, timeout_microseconds=round(timeout * 1e6),
             metadata=[entry(key=key, value=value) for key, value in metadata])
         method = self.schemas.methods.get(name) or Method(
             name, self.schemas.message("Empty"), self.schemas.message("Empty"))

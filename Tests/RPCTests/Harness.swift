@@ -27,6 +27,7 @@ final class Harness: Sendable {
   init(
     authority: TestAuthority? = nil, limits: ConnectionLimits = ConnectionLimits(),
     port: UInt16 = 0, admitsStrangers: Bool = false, credentials: Credentials? = nil,
+    permissions: PermissionTable = Harness.permissions,
     routes: (inout Router) -> Void
   ) throws {
     let authority = try authority ?? TestAuthority()
@@ -38,7 +39,7 @@ final class Harness: Sendable {
     var configuration = ServerConfiguration(
       address: Address(host: "127.0.0.1", port: port), cluster: "test")
     configuration.limits = limits
-    configuration.permissions = Self.permissions
+    configuration.permissions = permissions
     var router = Router()
     routes(&router)
     server = Server(

@@ -28,11 +28,22 @@ public struct PermissionTable: Sendable {
     open.contains(method) || role.map { allowed[method]?.contains($0) ?? false } ?? false
   }
 
+  /// Roles that may call the method, beside those to whom it is open.
+  public func roles(of method: String) -> Set<Role> { allowed[method] ?? [] }
+
+  /// Anybody may call it, also without a certificate.
+  public func isOpen(_ method: String) -> Bool { open.contains(method) }
+
   public var methods: Set<String> { open.union(allowed.keys) }
 
   /// The cluster's one table. Owners and users never reach a slave or each other; a slave calls nobody.
   public static let cluster = PermissionTable(
     [
+      HealthMethods.check.name: Set(Role.allCases),
+      HealthMethods.watch.name: Set(Role.allCases),
+      ReflectionMethods.listMethods.name: [.operatorTool],
+      ReflectionMethods.describeTypes.name: [.operatorTool],
+      ReflectionMethods.methodMetrics.name: [.operatorTool],
       KeyControlMethods.renew.name: [
         .imageOwner, .master, .slave, .imageUser, .operatorTool,
       ],

@@ -13,6 +13,8 @@ struct Route: Sendable {
 /// The methods that a server offers.
 public struct Router: Sendable {
   private(set) var routes: [Route] = []
+  /// Nil where reflection is not offered.
+  var reflection: ReflectionService?
 
   public init() {}
 

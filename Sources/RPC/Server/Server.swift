@@ -36,6 +36,8 @@ public final class Server: @unchecked Sendable {
   private let logger: Logger
   private let acceptLoop: EventLoop
   private let connections = Locked<[ObjectIdentifier: Connection]>([:])
+  /// What is counted of each method of the router; calls that were refused before their handlers are not.
+  public let methodMetrics: MethodMetrics
   private let load = ServerLoad()
   private let counters = ServerCounters()
   /// Belongs to the accepting loop.
@@ -56,6 +58,9 @@ public final class Server: @unchecked Sendable {
     self.configuration = configuration
     self.tls = tls
     routes = RouteTable(router.routes, configuration.permissions)
+    methodMetrics = MethodMetrics(methods: router.routes.map(\.name))
+    router.reflection?.bind(
+      methods: router.methods, permissions: configuration.permissions, metrics: methodMetrics)
     self.group = group
     self.logger = logger
     acceptLoop = group.nextLoop()
@@ -244,6 +249,7 @@ public final class Server: @unchecked Sendable {
         return
       }
     }
+    methodMetrics.began(entry.index)
     connection.setDeadline(of: stream, deadline)
     entry.route.start(stream, context, self, entry.index)
   }
@@ -265,6 +271,9 @@ public final class Server: @unchecked Sendable {
 
   /// Called by every call's end, on its loop.
   func ended(_ route: Int, _ context: CallContext, _ record: CallRecord) {
+    methodMetrics.ended(
+      route, status: record.status, durationNanoseconds: record.durationNanoseconds,
+      receivedBytes: record.receivedBytes, sentBytes: record.sentBytes)
     for interceptor in configuration.interceptors.reversed() {
       interceptor.ended(context, record)
     }
