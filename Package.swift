@@ -253,7 +253,9 @@ let package = Package(
       swiftSettings: house),
     .testTarget(
       name: "CommandLineToolTests",
-      dependencies: ["Base", "CommandLineTool", "Messages", "RPC", argumentParser],
+      dependencies: [
+        "Base", "CommandLineTool", "Messages", "RPC", "TestSupport", argumentParser, logging,
+      ],
       swiftSettings: house),
     .testTarget(
       name: "ClusterTests",

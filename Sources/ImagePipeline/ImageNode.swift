@@ -41,6 +41,7 @@ public final class ImageNode: Sendable {
   private let group: EventLoopGroup
   private let logger: Logger
   private let server = Locked<Server?>(nil)
+  private let health = Locked<HealthService?>(nil)
   private let refreshing = Locked<Task<Void, Never>?>(nil)
 
   /// How soon a key that was made by a rotation is used, without any image asking for it. For as long
@@ -85,11 +86,14 @@ public final class ImageNode: Sendable {
   public func serve(_ register: (inout Router) -> Void) throws {
     var router = Router()
     register(&router)
+    let health = router.addHealthAndReflection()
     let server = Server(
       configuration: ServerConfiguration(address: settings.listen, cluster: settings.cluster),
       tls: try .server(identity.credentials), router: router, group: group, logger: logger)
     try server.start()
     self.server.withLock { $0 = server }
+    self.health.withLock { $0 = health }
+    health.setAll(.serving)
     let task = Task { [keys, logger] in
       while true {
         do {
@@ -119,6 +123,7 @@ public final class ImageNode: Sendable {
   /// Lets running calls end, cuts what is left after the time given.
   public func shutdown(graceMilliseconds: UInt64) async {
     refreshing.withLock { $0 }?.cancel()
+    health.withLock { $0 }?.shutDown()
     let server = server.withLock { $0 }
     await server?.shutdown(graceMilliseconds: graceMilliseconds)
     master.close()

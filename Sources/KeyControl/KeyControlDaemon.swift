@@ -8,6 +8,7 @@ import RPC
 /// The running key control entity.
 public final class KeyControlDaemon: RunningDaemon {
   private let server: Server
+  private let health: HealthService
   private let lock: StateLock
 
   /// Opens the key store and serves; the certificate of the server is made anew at each start.
@@ -28,13 +29,16 @@ public final class KeyControlDaemon: RunningDaemon {
     let service = try KeyControlService(
       store: store, tokens: tokens, certificateDays: configuration.certificateDays, clock: clock,
       logger: logger)
+    var router = service.router
+    let health = router.addHealthAndReflection()
     let server = Server(
       configuration: ServerConfiguration(
         address: configuration.common.listen, cluster: configuration.common.cluster),
-      tls: try TLSContext.server(credentials, admitsStrangers: true), router: service.router,
+      tls: try TLSContext.server(credentials, admitsStrangers: true), router: router,
       group: group, logger: logger)
     // Looking the host's name up may block.
     try await offload { try server.start() }
+    health.setAll(.serving)
     let current = store.summary.filter(\.isCurrent).map { "\($0.kind.name)/\($0.version)" }
     logger.notice(
       "serving",
@@ -42,17 +46,19 @@ public final class KeyControlDaemon: RunningDaemon {
         "cluster": "\(configuration.common.cluster)", "address": "\(configuration.common.listen)",
         "port": "\(server.port)", "current_keys": "\(current.joined(separator: ","))",
       ])
-    return KeyControlDaemon(server: server, lock: lock)
+    return KeyControlDaemon(server: server, health: health, lock: lock)
   }
 
-  private init(server: Server, lock: StateLock) {
+  private init(server: Server, health: HealthService, lock: StateLock) {
     self.server = server
+    self.health = health
     self.lock = lock
   }
 
   public var port: UInt16 { server.port }
 
   public func shutdown(graceMilliseconds: UInt64) async {
+    health.shutDown()
     await server.shutdown(graceMilliseconds: graceMilliseconds)
     lock.release()
   }

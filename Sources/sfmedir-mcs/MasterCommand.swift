@@ -99,6 +99,7 @@ struct MasterSettings: Sendable {
 final class MasterDaemon: RunningDaemon {
   private let service: MasterService
   private let server: Server
+  private let health: HealthService
 
   static func start(
     _ settings: MasterSettings, _ context: DaemonContext
@@ -122,24 +123,28 @@ final class MasterDaemon: RunningDaemon {
       logger: context.logger)
     var router = Router()
     service.register(on: &router)
+    let health = router.addHealthAndReflection()
     let server = Server(
       configuration: ServerConfiguration(address: common.listen, cluster: common.cluster),
       tls: try .server(node.credentials), router: router, group: context.group,
       logger: context.logger)
     await service.start()
     try await offload { try server.start() }
+    health.setAll(.serving)
     context.logger.notice(
       "serving",
       metadata: ["address": "\(common.listen)", "slaves": "\(settings.master.slaves.count)"])
-    return MasterDaemon(service: service, server: server)
+    return MasterDaemon(service: service, server: server, health: health)
   }
 
-  private init(service: MasterService, server: Server) {
+  private init(service: MasterService, server: Server, health: HealthService) {
     self.service = service
     self.server = server
+    self.health = health
   }
 
   func shutdown(graceMilliseconds: UInt64) async {
+    health.shutDown()
     await server.shutdown(graceMilliseconds: graceMilliseconds)
     await service.stop()
   }

@@ -70,6 +70,7 @@ struct SlaveSettings: Sendable {
 final class SlaveDaemon: RunningDaemon {
   private let service: SlaveService
   private let server: Server
+  private let health: HealthService
 
   static func start(
     _ settings: SlaveSettings, _ context: DaemonContext
@@ -87,22 +88,26 @@ final class SlaveDaemon: RunningDaemon {
     }
     var router = Router()
     service.register(on: &router)
+    let health = router.addHealthAndReflection()
     let server = Server(
       configuration: ServerConfiguration(address: common.listen, cluster: common.cluster),
       tls: try .server(node.credentials), router: router, group: context.group,
       logger: context.logger)
     try await offload { try server.start() }
+    health.setAll(.serving)
     context.logger.notice(
       "serving", metadata: ["address": "\(common.listen)", "data": "\(settings.dataDirectory)"])
-    return SlaveDaemon(service: service, server: server)
+    return SlaveDaemon(service: service, server: server, health: health)
   }
 
-  private init(service: SlaveService, server: Server) {
+  private init(service: SlaveService, server: Server, health: HealthService) {
     self.service = service
     self.server = server
+    self.health = health
   }
 
   func shutdown(graceMilliseconds: UInt64) async {
+    health.shutDown()
     await server.shutdown(graceMilliseconds: graceMilliseconds)
     await service.stop()
   }

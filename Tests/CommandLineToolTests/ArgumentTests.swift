@@ -54,6 +54,24 @@ import Testing
     #expect(try parse("dev logs mcs-1 -n 3", DevLogsCommand.self).lines == 3)
   }
 
+  @Test func remoteProcedureCalls() throws {
+    let list = try parse("rpc list --address 127.0.0.1:7 --role scs", RPCListCommand.self)
+    #expect(list.daemon.address == "127.0.0.1:7")
+    #expect(list.daemon.role == "scs")
+    #expect(try parse("rpc describe A/B --node mcs-1", RPCDescribeCommand.self).name == "A/B")
+    let call = try parse(
+      "rpc call A/B --json-in {} --bulk-in i --bulk-out o --metadata a=b=c --zeros --timeout 9",
+      RPCCallCommand.self)
+    #expect(call.method == "A/B" && call.jsonIn == "{}")
+    #expect(call.bulkIn == "i" && call.bulkOut == "o" && call.zeros)
+    let metadata = try RPCCallCommand.metadata(call.metadataTexts)
+    #expect(metadata.map(\.key) == ["a"] && metadata.map(\.value) == [Array("b=c".utf8)])
+    #expect(try parse("rpc metrics --all", RPCMetricsCommand.self).all)
+    let health = try parse("rpc health a.B --watch", RPCHealthCommand.self)
+    #expect(health.service == "a.B" && health.watch)
+    #expect(try parse("rpc health", RPCHealthCommand.self).service == "")
+  }
+
   @Test func theRest() throws {
     let id = "00112233445566778899aabbccddeeff"
     #expect(try parse("get \(id) -o f", GetCommand.self).id.bytes.first == 0)
@@ -75,7 +93,12 @@ import Testing
     "get 00112233445566778899aabbccddeeff -o - --json", "dev up --slaves 2",
     "dev up --threshold 3", "dev up --threshold 3 --shadows 3", "dev up --threshold 3 --shadows 6",
     "dev up --threshold 9 --shadows 10 --slaves 10", "keys rotate master", "nonsense",
-    "ls --timeout 0", "phantom --out p --count 0", "phantom", "bench e2e", "dev logs mcs-1 -n 0",
+    "ls --timeout 0",
+    "rpc call", "rpc call A/B --metadata x", "rpc call A/B --metadata =x", "rpc describe",
+    "rpc list --node a --address h:1 --role mcs", "rpc list --address h:1", "rpc list --role mcs",
+    "rpc list --address h --role mcs", "rpc list --address h:1 --role operator",
+    "rpc list --address h:1 --role boss", "rpc list --node A", "phantom --out p --count 0",
+    "phantom", "bench e2e", "dev logs mcs-1 -n 0",
   ]) func wrongUseIsExitCode64(_ line: String) { #expect(exitCode(line) == 64) }
 
   private func commands(
@@ -88,7 +111,7 @@ import Testing
 
   @Test func everyCommandHasJSONAndAnExample() {
     let all = commands(below: SFMedIR.self)
-    #expect(all.count == 19)
+    #expect(all.count == 24)
     for command in all {
       let help = command.helpMessage(columns: 100)
       #expect(help.contains("--json"), "\(command)")

@@ -114,6 +114,57 @@ import Testing
     #expect(!report.isHealthy)
   }
 
+  @Test func methodsAndTypes() throws {
+    var method = MethodDescription()
+    (method.service, method.name) = ("s", "M")
+    method.serverStreams = true
+    method.roles = ["mcs"]
+    #expect(
+      SchemaText.json(of: method).keys == [
+        "type", "method", "request", "reply", "client_streams", "server_streams", "idempotency",
+        "roles", "open",
+      ])
+    #expect(method.shape == "server streaming")
+    #expect(SchemaText.line(of: method) == "rpc s/M() returns (stream );")
+    let schema = try CodecTests.exotic()
+    let message = try #require(schema.messages["self"])
+    #expect(
+      SchemaText.json(of: message).line
+        == #"{"type":"message","name":"self","fields":[{"name":"one","json_name":"one","number":1,"#
+        + #""repeated":false,"field_type":"self"},{"name":"many","json_name":"many","number":2,"#
+        + #""repeated":true,"field_type":"self"}]}"#)
+    #expect(
+      SchemaText.lines(of: message)
+        == ["message self {", "  self one = 1;", "  repeated self many = 2;", "}"])
+    let enumeration = try #require(schema.enumerations["e"])
+    #expect(
+      SchemaText.json(of: enumeration).line
+        == #"{"type":"enum","name":"e","values":[{"name":"ZERO","number":0},"#
+        + #"{"name":"MINUS","number":-1}]}"#)
+    #expect(SchemaText.lines(of: enumeration) == ["enum e {", "  ZERO = 0;", "  MINUS = -1;", "}"])
+  }
+
+  @Test func methodMetrics() {
+    var figures = MethodFigures()
+    (figures.method, figures.calls, figures.inFlight) = ("s/M", 5, 1)
+    figures.statuses = [(0, 3), (5, 1), (99, 2)].map { (status: UInt32, calls: UInt64) in
+      var count = StatusCount()
+      (count.status, count.calls) = (status, calls)
+      return count
+    }
+    figures.p50Nanoseconds = 12_345
+    figures.maximumNanoseconds = 3_000_000
+    #expect(
+      RPCMetricsCommand.line(of: figures).line
+        == #"{"type":"method_metrics","method":"s/M","calls":5,"in_flight":1,"#
+        + #""statuses":{"OK":3,"NOT_FOUND":1,"99":2},"received_bytes":0,"sent_bytes":0,"#
+        + #""p50_us":12.345,"p90_us":0.0,"p99_us":0.0,"max_us":3000.0}"#)
+    #expect(Units.duration(nanoseconds: 999) == "999 ns")
+    #expect(Units.duration(nanoseconds: 12_345) == "12.3 us")
+    #expect(Units.duration(nanoseconds: 999_950) == "1.0 ms")
+    #expect(Units.duration(nanoseconds: 2_500_000_000) == "2.5 s")
+  }
+
   @Test func endToEndFigures() {
     var figures = EndToEndFigures()
     figures.images = 10

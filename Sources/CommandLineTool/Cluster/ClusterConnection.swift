@@ -11,7 +11,11 @@ public final class ClusterConnection: Sendable {
   private let group: EventLoopGroup
   private let tls: TLSContext
   private let logger: Logger
-  private let channels = Locked<[Address: Channel]>([:])
+  private struct Key: Hashable {
+    let address: Address
+    let node: String?
+  }
+  private let channels = Locked<[Key: Channel]>([:])
 
   private init(
     configuration: ClientConfiguration, identity: NodeIdentity, tls: TLSContext,
@@ -77,14 +81,17 @@ public final class ClusterConnection: Sendable {
   }
 
   /// Any daemon, for instance a slave of a cluster on this machine.
-  public func channel(to address: Address, role: Role) -> Channel {
-    channels.withLock { channels in
-      if let channel = channels[address] { return channel }
+  ///
+  /// - Parameter node: whom its certificate has to name; nil for any node of the role.
+  public func channel(to address: Address, role: Role, node: String? = nil) -> Channel {
+    let key = Key(address: address, node: node)
+    return channels.withLock { channels in
+      if let channel = channels[key] { return channel }
       let channel = Channel(
         address: address, tls: tls,
-        expecting: PeerExpectation(cluster: configuration.cluster, role: role), group: group,
-        logger: logger)
-      channels[address] = channel
+        expecting: PeerExpectation(cluster: configuration.cluster, role: role, node: node),
+        group: group, logger: logger)
+      channels[key] = channel
       return channel
     }
   }

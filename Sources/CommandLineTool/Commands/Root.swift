@@ -19,8 +19,8 @@ public struct SFMedIR: AsyncParsableCommand {
     version: "sfmedir \(Build.version) (\(Build.kind))",
     subcommands: [
       UploadCommand.self, QueryCommand.self, GetCommand.self, RemoveCommand.self,
-      ListCommand.self, StatusCommand.self, KeysCommand.self, DevCommand.self, BenchCommand.self,
-      PhantomCommand.self, VersionCommand.self,
+      ListCommand.self, StatusCommand.self, KeysCommand.self, RPCCommand.self, DevCommand.self,
+      BenchCommand.self, PhantomCommand.self, VersionCommand.self,
     ])
 
   public init() {}

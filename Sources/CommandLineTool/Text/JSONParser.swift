@@ -66,15 +66,16 @@ private struct JSONParser {
 
   private mutating func object(_ depth: Int) throws(JSONError) -> JSONValue {
     var object = JSONObject()
+    var keys: Set<String> = []
     offset += 1
     if take("}") { return .object(object) }
     repeat {
       skipSpace()
       guard next == UInt8(ascii: "\"") else { throw error("no key") }
       let key = try string()
-      guard object[key] == nil else { throw error("the key '\(key)' comes twice") }
+      guard keys.insert(key).inserted else { throw error("the key '\(key)' comes twice") }
       guard take(":") else { throw error("no colon") }
-      object[key] = try value(depth: depth + 1)
+      object.append(new: key, try value(depth: depth + 1))
     } while take(",")
     guard take("}") else { throw error("an object does not end") }
     return .object(object)
@@ -98,6 +99,7 @@ private struct JSONParser {
     let leadingZero = digits.hasPrefix("0") && digits.dropFirst().first?.isNumber == true
     if firstIsDigit, !leadingZero {
       if let value = Int64(text) { return .integer(value) }
+      if let value = UInt64(text) { return .unsigned(value) }
       if let value = Double(text), value.isFinite { return .number(value) }
     }
     offset = start

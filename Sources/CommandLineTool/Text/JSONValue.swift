@@ -3,6 +3,8 @@ public indirect enum JSONValue: Equatable, Sendable {
   case null
   case bool(Bool)
   case integer(Int64)
+  /// Read only, and only above the range of `integer`.
+  case unsigned(UInt64)
   case number(Double)
   case string(String)
   case array([JSONValue])
@@ -29,6 +31,7 @@ public indirect enum JSONValue: Equatable, Sendable {
     case .null: text += "null"
     case .bool(let value): text += value ? "true" : "false"
     case .integer(let value): text += String(value)
+    case .unsigned(let value): text += String(value)
     // JSON knows neither infinities nor NaN.
     case .number(let value): text += value.isFinite ? "\(value)" : "null"
     case .string(let value): Self.write(value, to: &text)
@@ -100,6 +103,11 @@ public struct JSONObject: Equatable, Sendable, ExpressibleByDictionaryLiteral {
       case (nil, nil): break
       }
     }
+  }
+
+  /// Adds a member whose key is known to be new, without looking for it.
+  mutating func append(new key: String, _ value: JSONValue) {
+    members.append(Member(key: key, value: value))
   }
 
   /// The object on one line.
