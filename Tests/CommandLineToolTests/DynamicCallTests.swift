@@ -253,7 +253,7 @@ import Testing
   @Test func healthOfAnUnknownService() async throws {
     let observation = await HealthObservation.check(target, "nobody", .seconds(30))
     #expect(observation.name == "SERVICE_UNKNOWN")
-    #expect(observation.failure == nil)
+    #expect(observation.error == nil)
     #expect(
       observation.line(service: "nobody").keys
         == ["type", "role", "node", "address", "service", "status", "problem"])

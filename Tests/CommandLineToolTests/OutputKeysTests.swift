@@ -125,6 +125,10 @@ import Testing
         "roles", "open",
       ])
     #expect(method.shape == "server streaming")
+    #expect(method.repeating == "once only")
+    method.idempotency = .noSideEffects
+    #expect(method.repeating == "changes nothing")
+    #expect(SchemaText.json(of: method).string("idempotency") == "no_side_effects")
     #expect(SchemaText.line(of: method) == "rpc s/M() returns (stream );")
     let schema = try CodecTests.exotic()
     let message = try #require(schema.messages["self"])

@@ -57,7 +57,15 @@ struct DaemonOptions: ParsableArguments, Sendable {
 /// Finds daemons: those of the configuration, and the slaves that the master knows.
 struct DaemonDirectory: Sendable {
   let cluster: ClusterConnection
+  /// For the questions that find a daemon: one that is silent must not hold up the others for long.
   let timeout: Duration
+
+  private static let longestSearch = Duration.seconds(10)
+
+  init(cluster: ClusterConnection, timeout: Duration) {
+    self.cluster = cluster
+    self.timeout = min(timeout, Self.longestSearch)
+  }
 
   /// The daemons that the configuration names.
   var configured: [DaemonTarget] {

@@ -72,7 +72,9 @@ struct RPCCallCommand: ToolCommand {
 
   func execute(_ output: Output) async throws -> ExitStatus {
     if let bulkOut, Files.exists(bulkOut) {
-      throw CommandFailure(FileError("create", bulkOut, number: EEXIST))
+      throw CommandFailure(
+        .inputOutput, "\(bulkOut) exists and is not overwritten",
+        advice: "move it away, or write elsewhere", code: "FILE_EXISTS")
     }
     let input = try Self.input(jsonIn)
     let timeout = connection.timeouts.small
@@ -122,7 +124,7 @@ struct RPCCallCommand: ToolCommand {
       }
     } catch {
       printer.finishBulk()
-      throw CommandFailure(error, during: "calling \(call.method.fullName) at \(target.title)")
+      throw Self.failure(error, call.method, target)
     }
     printer.finishBulk()
     try file?.commit(replacing: false)
@@ -133,6 +135,19 @@ struct RPCCallCommand: ToolCommand {
     line["bulk_bytes"] = JSONValue(printer.bulkBytes)
     line["milliseconds"] = JSONValue(Double(elapsed) / 1e6)
     output.emit(line)
+  }
+
+  private static func failure(
+    _ error: any Error, _ method: MethodDescription, _ target: DaemonTarget
+  ) -> CommandFailure {
+    var failure = CommandFailure(error, during: "calling \(method.fullName) at \(target.title)")
+    // The usual advice is about images and daemons' own calls.
+    switch (error as? RPCError)?.code {
+    case .notFound: failure.advice = ""
+    case .permissionDenied: failure.advice = "the method is for the roles \(method.callers)"
+    default: break
+    }
+    return failure
   }
 
   /// The bytes of `--json-in`.

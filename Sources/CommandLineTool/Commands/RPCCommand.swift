@@ -135,7 +135,7 @@ struct RPCDescribeCommand: ToolCommand {
       target.add(to: &line)
       output.emit(line)
       output.print(SchemaText.line(of: method))
-      output.print("  \(method.shape), for \(method.callers)")
+      output.print("  \(method.shape), \(method.repeating), for \(method.callers)")
       print(schema, first: [method.requestType, method.replyType], output)
       return .success
     }

@@ -60,7 +60,7 @@ struct RPCHealthCommand: ToolCommand {
     if failures.count == observations.count, let first = failures.first { throw first }
     // The service is one of some daemons only, unless a daemon was named.
     let known = observations.filter { $0.status != .serviceUnknown }
-    guard known.contains(where: { $0.failure == nil }) else {
+    guard known.contains(where: { $0.error == nil }) else {
       throw CommandFailure(
         .notFound, "no daemon has a service '\(service)'",
         advice: "'sfmedir rpc list' names the services, in full and before the '/'",
@@ -71,7 +71,7 @@ struct RPCHealthCommand: ToolCommand {
       let target = observation.target
       table.add([
         target.node.isEmpty ? target.role.rawValue : target.node, "\(target.address)",
-        observation.name, shortened(observation.failure?.message ?? "", to: 60),
+        observation.name, shortened(observation.error?.message ?? "", to: 70),
       ])
       output.emit(observation.line(service: service))
     }
@@ -85,7 +85,10 @@ struct HealthObservation: Sendable {
   let target: DaemonTarget
   /// Nil where it did not answer.
   var status: ServingStatus?
-  var failure: CommandFailure?
+  /// Why it did not.
+  var error: RPCError?
+
+  var failure: CommandFailure? { error.map { CommandFailure($0, during: target.title) } }
 
   var isServing: Bool { status == .serving }
 
@@ -99,14 +102,14 @@ struct HealthObservation: Sendable {
     }
   }
 
-  var text: String { failure.map { "\(name): \($0.message)" } ?? name }
+  var text: String { error.map { "\(name): \($0.message)" } ?? name }
 
   func line(service: String) -> JSONObject {
     var line: JSONObject = ["type": "health"]
     target.add(to: &line)
     line["service"] = .string(service)
     line["status"] = .string(name)
-    line["problem"] = .string(failure?.message ?? "")
+    line["problem"] = .string(error?.message ?? "")
     return line
   }
 
@@ -123,8 +126,7 @@ struct HealthObservation: Sendable {
       if error.code == .notFound {
         return HealthObservation(target: target, status: .serviceUnknown)
       }
-      return HealthObservation(
-        target: target, failure: CommandFailure(error, during: target.title))
+      return HealthObservation(target: target, error: error)
     }
   }
 }
@@ -180,8 +182,7 @@ struct HealthWatch: Sendable {
         // The watch's own end, or ours, says nothing about the daemon.
         if error.code == .deadlineExceeded && last.status != nil { continue }
         if error.code == .cancelled && Task.isCancelled { break }
-        note(
-          HealthObservation(target: target, failure: CommandFailure(error, during: target.title)))
+        note(HealthObservation(target: target, error: error))
       }
       try? await Task.sleep(for: min(retryAfter, max(remaining, .zero)))
     }

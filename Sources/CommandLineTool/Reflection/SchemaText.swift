@@ -23,6 +23,15 @@ extension MethodDescription {
     }
   }
 
+  /// What becomes of the daemon when the same call is made twice.
+  var repeating: String {
+    switch idempotency {
+    case .idempotent: "may be repeated"
+    case .noSideEffects: "changes nothing"
+    default: "once only"
+    }
+  }
+
   var callers: String { open ? "anybody" : roles.joined(separator: " ") }
 
   /// Those that `text` names: in full, or by the end of the full name ("HasImages").
