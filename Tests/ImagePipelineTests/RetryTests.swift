@@ -11,7 +11,7 @@ import Testing
     CallContext(
       method: "m", caller: nil,
       deadlineNanoseconds: SystemClock().monotonicNanoseconds() + seconds * 1_000_000_000,
-      traceID: [], metadata: [])
+      metadata: [])
   }
 
   private var impatient: Retry {

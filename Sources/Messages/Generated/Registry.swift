@@ -85,4 +85,6 @@ public let registeredMessageTypes: [any WireMessage.Type] = [
   ShadowsCollected.self,
   LogCommand.self,
   LogOutcome.self,
+  EchoMessage.self,
+  EchoBulkHeader.self,
 ]
