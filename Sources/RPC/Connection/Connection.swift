@@ -306,6 +306,7 @@ final class Connection: @unchecked Sendable {
   }
 
   func charge(_ stream: Stream, _ payloadBytes: Int) {
+    watch.dataWasSent()
     stream.sentBytes += payloadBytes
     stream.sendCredit -= payloadBytes + ConnectionLimits.frameCharge
     sendCredit -= payloadBytes + ConnectionLimits.frameCharge

@@ -15,6 +15,9 @@ struct ConnectionWatch {
   static let pingBurst: UInt64 = 32
   static let pingEarnNanoseconds: UInt64 = 500_000_000
 
+  /// Who is sent data may ask in between whether the other side still lives.
+  mutating func dataWasSent() { pingAllowance = min(Self.pingBurst, pingAllowance + 1) }
+
   /// Answering costs this side little, but not nothing.
   mutating func allowsPing(at now: UInt64) -> Bool {
     let earned = (now - min(now, pingNanoseconds)) / Self.pingEarnNanoseconds
