@@ -4,7 +4,8 @@ import RPC
 
 struct Idle: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Open connections, make one call on each, print \"ready N\", hold until stdin closes.")
+    abstract: "Open connections, make one call on each, print \"ready N\", hold until stdin closes."
+  )
 
   @OptionGroup var certificates: CertificateFolder
   @Option(help: "The server's port on this machine.") var port: UInt16

@@ -1,2 +1,140 @@
 import ArgumentParser
-struct Soak: AsyncParsableCommand { func run() async throws {} }
+import Base
+import Foundation
+import Messages
+import RPC
+
+struct Soak: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Calls of all kinds for minutes, with cancellations, deadlines and lost connections.",
+    discussion: """
+      Server and clients run in this process over mutual TLS. Every call must end with exactly one status, and \
+      at the end nothing may be left: no call, no descriptor, no growing memory. Exit status 1 where it is not so.
+      """)
+
+  @OptionGroup var certificates: CertificateFolder
+  @Option(help: "How long.") var seconds = 300
+  @Option(help: "Calls in flight at once.") var concurrency = 64
+  @Option(help: "Seed of every random choice; 0 takes a fresh one and prints it.") var seed:
+    UInt64 = 0
+  @Flag(help: "The JSON line only.") var json = false
+
+  func validate() throws {
+    guard seconds > 0, concurrency > 0 else {
+      throw ValidationError("--seconds and --concurrency must be positive")
+    }
+  }
+
+  func run() async throws {
+    let seed = seed == 0 ? UInt64.random(in: 1...UInt64.max) : seed
+    let serving = EventLoopGroup(count: 1)
+    let calling = EventLoopGroup(count: 1)
+    let tls = try certificates.client()
+    let server = try EchoService.server(try certificates.server(), port: 0, group: serving) {
+      // Connections end under way, again and again.
+      $0.limits.maximumAgeMilliseconds = 2000
+      $0.limits.ageGraceMilliseconds = 1000
+    }
+    let tally = SoakTally()
+    let until = SystemClock().monotonicNanoseconds() + UInt64(seconds) * 1_000_000_000
+    // The first connections, threads and caches belong to no leak.
+    try await Load.echo([1], EchoService.channel(tls, port: server.port, group: calling))
+    var samples: [SoakSample] = []
+    await withTaskGroup(of: Void.self) { tasks in
+      for number in 0..<concurrency {
+        tasks.addTask {
+          var caller = SoakCaller(
+            seed: seed &+ UInt64(number) &* 0x9E37_79B9_7F4A_7C15, until: until, tally: tally)
+          await caller.run {
+            EchoService.channel(tls, port: server.port, group: calling)
+          }
+        }
+      }
+      samples = await sample(until, server, tally)
+      await tasks.waitForAll()
+    }
+    let left = await settle(server)
+    await server.shutdown(graceMilliseconds: 1000)
+    try report(seed, tally.counts, samples, left)
+  }
+
+  private func sample(_ until: UInt64, _ server: Server, _ tally: SoakTally) async -> [SoakSample] {
+    var samples: [SoakSample] = []
+    let clock = SystemClock()
+    let every = max(1, seconds / 60)
+    var elapsed = 0
+    while clock.monotonicNanoseconds() < until {
+      try? await Task.sleep(for: .seconds(every))
+      elapsed += every
+      let sample = SoakSample(elapsedSeconds: elapsed)
+      samples.append(sample)
+      if !json, samples.count % 10 == 0 {
+        print(
+          "\(elapsed) s: \(tally.counts.began) calls, \(sample.residentKiB) KiB resident, "
+            + "\(sample.descriptors) descriptors, \(server.connectionCount) connections")
+      }
+    }
+    return samples
+  }
+
+  /// What is left once every caller has its answer; connections without calls may stay.
+  private func settle(_ server: Server) async -> SoakLeft {
+    let patience = SystemClock().monotonicNanoseconds() + 10_000_000_000
+    while server.runningCalls > 0 || server.unreadBytes > 0 || server.connectionCount > 1 {
+      guard SystemClock().monotonicNanoseconds() < patience else { break }
+      try? await Task.sleep(for: .milliseconds(50))
+    }
+    return SoakLeft(
+      handlers: server.runningCalls, unreadBytes: server.unreadBytes,
+      connections: server.connectionCount, resumed: server.connectionCounters["Resumed"] ?? 0,
+      accepted: server.connectionCounters["Accepted"] ?? 0)
+  }
+
+  private func report(
+    _ seed: UInt64, _ counts: SoakCounts, _ samples: [SoakSample], _ left: SoakLeft
+  ) throws {
+    // The first third warms caches and the allocator up.
+    let steady = Array(samples.dropFirst(samples.count / 3))
+    let slope = SoakSample.slopeKiBPerMinute(steady)
+    let descriptors = steady.map(\.descriptors)
+    let growth = (descriptors.last ?? 0) - (descriptors.first ?? 0)
+    var faults: [String] = []
+    if counts.ended != counts.began {
+      faults.append("\(counts.began - counts.ended) calls never ended")
+    }
+    if counts.twice > 0 { faults.append("\(counts.twice) calls ended twice") }
+    if counts.wrong > 0 { faults.append("\(counts.wrong) answers were wrong") }
+    if left.handlers > 0 { faults.append("\(left.handlers) handlers are stuck") }
+    if left.unreadBytes != 0 { faults.append("\(left.unreadBytes) bytes were never read") }
+    if growth > 16 { faults.append("\(growth) descriptors more than after the warm-up") }
+    if slope > Self.allowedSlopeKiBPerMinute {
+      faults.append("memory grows by \(Int(slope)) KiB a minute")
+    }
+    let statuses = counts.statuses.sorted { $0.key < $1.key }
+      .map { #""\#($0.key)": \#($0.value)"# }.joined(separator: ", ")
+    print(
+      #"{"soak_seconds": \#(seconds), "seed": \#(seed), "concurrency": \#(concurrency), "#
+        + #""calls": \#(counts.began), "ended_once": \#(counts.ended), "ended_twice": \#(counts.twice), "#
+        + #""wrong_answers": \#(counts.wrong), "statuses": {\#(statuses)}, "#
+        + #""connections": \#(left.accepted), "resumed": \#(left.resumed), "#
+        + #""stuck_handlers": \#(left.handlers), "unread_bytes": \#(left.unreadBytes), "#
+        + #""descriptors_first": \#(descriptors.first ?? 0), "descriptors_last": \#(descriptors.last ?? 0), "#
+        + #""resident_kib_first": \#(steady.first?.residentKiB ?? 0), "#
+        + #""resident_kib_last": \#(steady.last?.residentKiB ?? 0), "#
+        + String(format: #""resident_slope_kib_per_minute": %.1f, "#, slope)
+        + #""faults": [\#(faults.map { "\"\($0)\"" }.joined(separator: ", "))]}"#)
+    if !faults.isEmpty { throw ExitCode(1) }
+  }
+
+  /// Noise of the allocator over some minutes; a leak of one stream a call would be a thousand times that.
+  private static let allowedSlopeKiBPerMinute = 512.0
+}
+
+/// What a soak found left behind.
+struct SoakLeft {
+  var handlers: Int
+  var unreadBytes: Int
+  var connections: Int
+  var resumed: UInt64
+  var accepted: UInt64
+}

@@ -30,7 +30,8 @@ public struct CallOptions: Sendable {
     let (seconds, attoseconds) = timeout.components
     guard seconds >= 0, timeout > .zero else { return 0 }
     let whole = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
-    return whole.overflow ? .max / 4 : min(.max / 4, whole.partialValue + UInt64(attoseconds / 1_000_000_000))
+    return whole.overflow
+      ? .max / 4 : min(.max / 4, whole.partialValue + UInt64(attoseconds / 1_000_000_000))
   }
 }
 

@@ -141,7 +141,8 @@ extension Connection {
     if isDraining {
       finish(stream, .draining)
     } else if streams.count > limits.maximumStreams {
-      finish(stream, RPCError(.resourceExhausted, "more than \(limits.maximumStreams) calls").asRefusal)
+      finish(
+        stream, RPCError(.resourceExhausted, "more than \(limits.maximumStreams) calls").asRefusal)
     } else {
       onCall?(stream, start)
     }

@@ -260,7 +260,8 @@ public final class Server: @unchecked Sendable {
     logger.warning(
       "call refused",
       metadata: [
-        "method": "\(Self.text(start.method))", "reason": "\(refusal.message.shortened(toBytes: 200))",
+        "method": "\(Self.text(start.method))",
+        "reason": "\(refusal.message.shortened(toBytes: 200))",
         "caller": "\(caller?.uri ?? "none")",
       ])
   }
