@@ -6,6 +6,9 @@ public struct CallOptions: Sendable {
   /// Wait for a connection until the deadline, where otherwise a failed attempt fails the call.
   public var waitsForReady = false
   public var metadata: [MetadataEntry] = []
+  /// For a ``ServiceClient`` and methods without side effects; a single channel has nowhere else to go.
+  public var hedging: Hedging?
+  var observer: (any CallObserver)?
 
   public init(timeout: Duration) { self.timeout = timeout }
 

@@ -192,12 +192,19 @@ public final class Channel: @unchecked Sendable {
     while true {
       let connection = try await acquire(deadline, options.waitsForReady)
       switch await begin(method.name, options, on: connection, deadline) {
-      case .begun(let stream): return ClientCall(stream: stream, method: method.name)
+      case .begun(let stream):
+        return ClientCall(stream: stream, method: method.name, observer: options.observer)
       case .full: throw full
       // It went away between the two steps: the next one is asked for.
       case .leaving: continue
       }
     }
+  }
+
+  /// Makes the connection where there is none, for as long as the time allows.
+  func connect(timeout: Duration) async throws(RPCError) {
+    let nanoseconds = CallOptions(timeout: timeout).timeoutNanoseconds
+    _ = try await acquire(loop.nowNanoseconds() + nanoseconds, true)
   }
 
   private enum Beginning: Sendable {

@@ -4,10 +4,12 @@ import Messages
 public final class ClientCall<Request: WireMessage, Reply: WireMessage>: Sendable {
   private let stream: Stream
   private let method: String
+  private let observer: (any CallObserver)?
 
-  init(stream: Stream, method: String) {
+  init(stream: Stream, method: String, observer: (any CallObserver)? = nil) {
     self.stream = stream
     self.method = method
+    self.observer = observer
   }
 
   deinit { stream.abandon(RPCError(.cancelled, "the caller gave up")) }
@@ -77,6 +79,7 @@ public final class ClientCall<Request: WireMessage, Reply: WireMessage>: Sendabl
     } onCancel: {
       cancel()
     }
+    if case .failure(let error) = result { observer?.ended(error) }
     try result.get()
   }
 
@@ -85,6 +88,11 @@ public final class ClientCall<Request: WireMessage, Reply: WireMessage>: Sendabl
       await Self.outcome { () async throws(RPCError) in try await stream.receive() }
     } onCancel: {
       cancel()
+    }
+    switch result {
+    case .success(nil): observer?.ended(nil)
+    case .success: break
+    case .failure(let error): observer?.ended(error)
     }
     return try result.get()
   }
