@@ -166,7 +166,7 @@ import Testing
       let entropy = SeededEntropy.announced()
       var script = PlanScript(seed: entropy.next())
       var (calls, successes) = (0, 0)
-      for _ in 0..<2000 {
+      for _ in 0..<600 {
         script.next()
         script.begin()
         calls += 1
@@ -197,7 +197,7 @@ import Testing
       RPCError.notLeader().answered, RPCError(.internalError, "bug").answered,
       RPCError(.deadlineExceeded, "late"), RPCError(.cancelled, "the caller cancelled"),
     ]
-    for _ in 0..<2000 {
+    for _ in 0..<600 {
       var script = PlanScript(
         endpoints: 1 + Int(entropy.uniform(below: 4)), ready: entropy.uniform(below: 2) == 0,
         idempotency: [.unknown, .idempotent, .noSideEffects][Int(entropy.uniform(below: 3))],
