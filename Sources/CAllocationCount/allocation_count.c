@@ -1,6 +1,7 @@
 #include "allocation_count.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stddef.h>
 
 // The C library's own, under names that this file does not take.
@@ -15,6 +16,11 @@ static _Thread_local uint64_t count;
 void sfm_allocation_counting(int on) { counting = on; }
 
 uint64_t sfm_allocations_of_this_thread(void) { return count; }
+
+uint64_t sfm_heap_in_use(void) {
+  struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
 
 static inline void note(void) {
   if (counting) count++;

@@ -58,19 +58,30 @@ struct Soak: AsyncParsableCommand {
     try report(seed, tally.counts, samples, left)
   }
 
+  /// Busy connections give their buffers back after that.
+  private static let coolingMilliseconds = 600
+
   private func sample(_ until: UInt64, _ server: Server, _ tally: SoakTally) async -> [SoakSample] {
     var samples: [SoakSample] = []
     let clock = SystemClock()
     let every = max(1, seconds / 60)
-    var elapsed = 0
+    let began = clock.monotonicNanoseconds()
     while clock.monotonicNanoseconds() < until {
       try? await Task.sleep(for: .seconds(every))
-      elapsed += every
+      // Measured at rest: payloads that are under way are no leak.
+      tally.rest(true)
+      while tally.openCalls > 0 || server.runningCalls > 0 {
+        try? await Task.sleep(for: .milliseconds(5))
+      }
+      try? await Task.sleep(for: .milliseconds(Self.coolingMilliseconds))
+      let elapsed = Int((clock.monotonicNanoseconds() - began) / 1_000_000_000)
       let sample = SoakSample(elapsedSeconds: elapsed)
       samples.append(sample)
+      tally.rest(false)
       if !json, samples.count % 10 == 0 {
         print(
-          "\(elapsed) s: \(tally.counts.began) calls, \(sample.residentKiB) KiB resident, "
+          "\(elapsed) s: \(tally.counts.began) calls; at rest \(sample.heapKiB) KiB of heap, "
+            + "\(sample.residentKiB) KiB resident, "
             + "\(sample.descriptors) descriptors, \(server.connectionCount) connections")
       }
     }
@@ -95,7 +106,8 @@ struct Soak: AsyncParsableCommand {
   ) throws {
     // The first third warms caches and the allocator up.
     let steady = Array(samples.dropFirst(samples.count / 3))
-    let slope = SoakSample.slopeKiBPerMinute(steady)
+    let slope = SoakSample.slopeKiBPerMinute(steady, \.heapKiB)
+    let residentSlope = SoakSample.slopeKiBPerMinute(steady, \.residentKiB)
     let descriptors = steady.map(\.descriptors)
     let growth = (descriptors.last ?? 0) - (descriptors.first ?? 0)
     var faults: [String] = []
@@ -107,6 +119,9 @@ struct Soak: AsyncParsableCommand {
     if left.handlers > 0 { faults.append("\(left.handlers) handlers are stuck") }
     if left.unreadBytes != 0 { faults.append("\(left.unreadBytes) bytes were never read") }
     if growth > 16 { faults.append("\(growth) descriptors more than after the warm-up") }
+    if residentSlope > Self.allowedResidentSlopeKiBPerMinute {
+      faults.append("resident memory grows by \(Int(residentSlope)) KiB a minute")
+    }
     if slope > Self.allowedSlopeKiBPerMinute {
       faults.append("memory grows by \(Int(slope)) KiB a minute")
     }
@@ -121,13 +136,19 @@ struct Soak: AsyncParsableCommand {
         + #""descriptors_first": \#(descriptors.first ?? 0), "descriptors_last": \#(descriptors.last ?? 0), "#
         + #""resident_kib_first": \#(steady.first?.residentKiB ?? 0), "#
         + #""resident_kib_last": \#(steady.last?.residentKiB ?? 0), "#
-        + String(format: #""resident_slope_kib_per_minute": %.1f, "#, slope)
+        + #""heap_kib_first": \#(steady.first?.heapKiB ?? 0), "#
+        + #""heap_kib_last": \#(steady.last?.heapKiB ?? 0), "#
+        + String(
+          format: #""heap_slope_kib_per_minute": %.1f, "resident_slope_kib_per_minute": %.1f, "#,
+          slope, residentSlope)
         + #""faults": [\#(faults.map { "\"\($0)\"" }.joined(separator: ", "))]}"#)
     if !faults.isEmpty { throw ExitCode(1) }
   }
 
-  /// Noise of the allocator over some minutes; a leak of one stream a call would be a thousand times that.
-  private static let allowedSlopeKiBPerMinute = 512.0
+  /// A connection more or less at the moment of measuring. A leak of 100 bytes a call would be some MiB.
+  private static let allowedSlopeKiBPerMinute = 256.0
+  /// Pages come and go with the largest payloads.
+  private static let allowedResidentSlopeKiBPerMinute = 8192.0
 }
 
 /// What a soak found left behind.

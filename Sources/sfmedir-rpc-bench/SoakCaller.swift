@@ -20,6 +20,7 @@ struct SoakCaller {
     var channel = connect()
     var calls = 0
     while SystemClock().monotonicNanoseconds() < until {
+      await tally.waitWhileResting()
       calls += 1
       if calls % Self.callsPerChannel == 0 {
         channel.close()

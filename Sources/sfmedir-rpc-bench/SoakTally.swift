@@ -1,4 +1,5 @@
 import Base
+import CAllocationCount
 import Foundation
 import RPC
 
@@ -16,11 +17,21 @@ final class SoakTally: Sendable {
   private struct State {
     var counts = SoakCounts()
     var open: Set<UInt64> = []
+    var isResting = false
   }
 
   private let state = Locked(State())
 
   var counts: SoakCounts { state.withLock { $0.counts } }
+
+  var openCalls: Int { state.withLock { $0.open.count } }
+
+  /// No new calls while true: what is held is then no call's.
+  func rest(_ isResting: Bool) { state.withLock { $0.isResting = isResting } }
+
+  func waitWhileResting() async {
+    while state.withLock({ $0.isResting }) { try? await Task.sleep(for: .milliseconds(5)) }
+  }
 
   func begin() -> UInt64 {
     state.withLock { state in
@@ -57,6 +68,8 @@ final class SoakTally: Sendable {
 struct SoakSample {
   let elapsedSeconds: Int
   let residentKiB: Int
+  /// Allocated and not freed.
+  let heapKiB: Int
   let descriptors: Int
 
   init(elapsedSeconds: Int) {
@@ -64,14 +77,16 @@ struct SoakSample {
     let status = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
     let pages = status.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
     residentKiB = pages * sysconf(Int32(_SC_PAGESIZE)) / 1024
+    heapKiB = Int(sfm_heap_in_use() / 1024)
     descriptors = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count) ?? 0
   }
 
   /// Least squares over the samples.
-  static func slopeKiBPerMinute(_ samples: [SoakSample]) -> Double {
+  static func slopeKiBPerMinute(_ samples: [SoakSample], _ size: KeyPath<SoakSample, Int>) -> Double
+  {
     guard samples.count > 1 else { return 0 }
     let times = samples.map { Double($0.elapsedSeconds) / 60 }
-    let sizes = samples.map { Double($0.residentKiB) }
+    let sizes = samples.map { Double($0[keyPath: size]) }
     let meanTime = times.reduce(0, +) / Double(times.count)
     let meanSize = sizes.reduce(0, +) / Double(sizes.count)
     var above = 0.0

@@ -8,5 +8,7 @@
 void sfm_allocation_counting(int on);
 /// Allocations of the calling thread while counting was on.
 uint64_t sfm_allocations_of_this_thread(void);
+/// Bytes that the process has allocated and not freed, in all arenas.
+uint64_t sfm_heap_in_use(void);
 
 #endif

@@ -9,6 +9,8 @@ public struct CallOptions: Sendable {
   /// For a ``ServiceClient`` and methods without side effects; a single channel has nowhere else to go.
   public var hedging: Hedging?
   var observer: (any CallObserver)?
+  /// Whether a channel takes a call that a leaving server did not begin to its next connection.
+  var movesWithinChannel = true
 
   public init(timeout: Duration) { self.timeout = timeout }
 

@@ -85,7 +85,7 @@ public final class Channel: @unchecked Sendable {
       result = await once(method, request, options, deadline)
       var moves = 0
       while case .failure(let error) = result, error.reason == "Draining", error.wasNotStarted,
-        moves < Self.maximumMoves, loop.nowNanoseconds() < deadline
+        options.movesWithinChannel, moves < Self.maximumMoves, loop.nowNanoseconds() < deadline
       {
         moves += 1
         result = await once(method, request, options, deadline)

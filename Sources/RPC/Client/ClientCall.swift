@@ -60,6 +60,7 @@ public final class ClientCall<Request: WireMessage, Reply: WireMessage>: Sendabl
     } onCancel: {
       cancel()
     }
+    if case .failure(let error) = result { observer?.ended(error) }
     return try result.get()
   }
 

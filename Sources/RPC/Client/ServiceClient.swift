@@ -153,6 +153,8 @@ public final class ServiceClient: Sendable {
     options.timeout = .nanoseconds(Int64(attempt.timeoutNanoseconds))
     // Waiting at one address would keep the call from the others.
     options.waitsForReady = false
+    // Where a call goes next is decided here, with all addresses in view.
+    options.movesWithinChannel = false
     options.metadata = AttemptNumber.metadata(options.metadata, attempt: attempt.number)
     return options
   }
