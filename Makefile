@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc clean
+.PHONY: help demo test build protos lint bench bench-rpc soak clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -34,6 +34,11 @@ bench-rpc: ## our RPC against gRPC C++ and gRPC Swift 2; ARGUMENTS='--rounds 9' 
 	@cluster/bench/rpc/setup.sh
 	swift build -c release --product sfmedir-rpc-bench
 	@cluster/bench/rpc/run.py $(ARGUMENTS)
+
+soak: ## minutes of random calls, cancellations and lost connections; ARGUMENTS='--seconds 60 --seed 7'
+	@cluster/install-dependencies.sh
+	swift build -c release --product sfmedir-rpc-bench
+	@cluster/bench/rpc/soak.sh $(ARGUMENTS)
 
 clean: ## removes what was built
 	rm -rf .build cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build

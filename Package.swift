@@ -195,6 +195,9 @@ let package = Package(
       name: "InteropTests", dependencies: ["Base", "Messages", "RPC", "TestSupport", logging],
       swiftSettings: house),
     .testTarget(
+      name: "RPCBenchTests", dependencies: ["RPC", "TestSupport", "sfmedir-rpc-bench"],
+      resources: [.copy("Resources/allocations.json")], swiftSettings: house),
+    .testTarget(
       name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
       swiftSettings: fast),
     .testTarget(
