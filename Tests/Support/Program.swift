@@ -83,7 +83,7 @@ public func productsFolder() -> String? {
   for path in [executable] + CommandLine.arguments {
     guard let slash = path.lastIndex(of: "/") else { continue }
     let folder = String(path[..<slash])
-    if access(folder + "/sfmedir", X_OK) == 0 { return folder }
+    if access(folder + "/wiregen", X_OK) == 0 { return folder }
   }
   return nil
 }

@@ -143,6 +143,14 @@ extension Connection {
     } else if streams.count > limits.maximumStreams {
       finish(
         stream, RPCError(.resourceExhausted, "more than \(limits.maximumStreams) calls").asRefusal)
+    } else if queuedBytes > Int(peerHello?.connectionWindowBytes ?? 0) {
+      // Who asks and does not read would otherwise fill this side's memory with answers.
+      finish(
+        stream,
+        RPCError(
+          .resourceExhausted, "\(queuedBytes) bytes of answers wait to be read",
+          reason: "Overloaded"
+        ).asRefusal)
     } else {
       onCall?(stream, start)
     }

@@ -17,6 +17,8 @@ final class Connection: @unchecked Sendable {
   var peerHello: Hello?
   var streams = StreamTable()
   private var streamsInTurn = TurnQueue()
+  /// Bytes of parts that wait for credit or room.
+  private(set) var queuedBytes = 0
   var highestStream: UInt32 = 0
   var sendCredit = 0
   private(set) var receiveCredit: Int
@@ -233,6 +235,11 @@ final class Connection: @unchecked Sendable {
   }
 
   // MARK: sending
+
+  func outputIsQueued(_ change: Int) {
+    queuedBytes += change
+    load.unreadBytes(change)
+  }
 
   /// Puts a part behind others of its call and sends what may leave.
   func streamHasOutput(_ stream: Stream) {

@@ -160,6 +160,7 @@ final class Stream: @unchecked Sendable {
       let failed = outgoing
       outgoing = []
       for item in failed {
+        connection.outputIsQueued(-item.bytes.count)
         item.done?.resume(returning: error ?? RPCError(.cancelled, "the call is over"))
       }
     }
@@ -204,6 +205,7 @@ final class Stream: @unchecked Sendable {
     done: UnsafeContinuation<RPCError?, Never>? = nil
   ) {
     outgoing.append(Outgoing(type: type, bytes: bytes, ends: ends, done: done))
+    connection.outputIsQueued(bytes.count)
     connection.streamHasOutput(self)
   }
 
@@ -212,6 +214,7 @@ final class Stream: @unchecked Sendable {
 
   func removeFirstOutgoing() {
     let item = outgoing.removeFirst()
+    connection.outputIsQueued(-item.bytes.count)
     if item.ends { localEnded = true }
     item.done?.resume(returning: nil)
   }
