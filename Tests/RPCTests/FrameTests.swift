@@ -106,8 +106,25 @@ import Testing
         expected.append(deadline)
       }
     }
-    for action in queue.due(now: 600) { action() }
+    let round = queue.round(at: 600)
+    while let action = queue.takeNext(of: round) { action() }
     #expect(fired.withLock { $0 } == expected.sorted())
     #expect((queue.earliest ?? 601) > 600)
+  }
+
+  @Test func aTimerMayCancelTheNextAndOneThatSetsItselfWaitsForItsTurn() {
+    var queue = TimerQueue()
+    let fired = Locked<[Int]>([])
+    let second = queue.insert(deadline: 2) { fired.withLock { $0.append(2) } }
+    _ = queue.insert(deadline: 1) { fired.withLock { $0.append(1) } }
+    let round = queue.round(at: 5)
+    queue.takeNext(of: round)?()
+    queue.cancel(second)
+    _ = queue.insert(deadline: 3) { fired.withLock { $0.append(3) } }
+    #expect(queue.takeNext(of: round).map { _ in true } == nil)
+    #expect(fired.withLock { $0 } == [1])
+    let next = queue.round(at: 5)
+    queue.takeNext(of: next)?()
+    #expect(fired.withLock { $0 } == [1, 3])
   }
 }

@@ -409,7 +409,7 @@ public final class Channel: @unchecked Sendable {
     var delay = Self.firstBackoffMilliseconds
     for _ in 1..<min(failures, 20) { delay *= Self.backoffFactor }
     // Jitter, so that many clients of one server do not return together.
-    delay = min(delay, Self.maximumBackoffMilliseconds) * Double.random(in: 0.8...1.2)
+    delay = min(delay, Self.maximumBackoffMilliseconds) * loop.random(in: 0.8...1.2)
     _ = loop.schedule(afterMilliseconds: UInt64(delay)) { [weak self] in
       guard let self, case .backingOff = state else { return }
       state = .idle

@@ -105,11 +105,20 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     started.wait()
   }
 
-  public var inLoop: Bool { pthread_equal(pthread_self(), threadID) != 0 }
+  public var inLoop: Bool {
+    guard pthread_equal(pthread_self(), threadID) != 0 else { return false }
+    // All loops of a simulation share a thread.
+    return simulation.map { $0.current === self } ?? true
+  }
 
   /// Nanoseconds that only grow: the machine's monotonic clock, or the simulation's.
   public func nowNanoseconds() -> UInt64 {
     simulation?.nowNanoseconds ?? SystemClock().monotonicNanoseconds()
+  }
+
+  /// For jitter; a simulation's own numbers, so that its seed decides them too.
+  func random(in range: ClosedRange<Double>) -> Double {
+    simulation?.random(in: range) ?? Double.random(in: range)
   }
 
   /// Ends the thread after what it is doing; sockets are closed by their owners before.
@@ -260,7 +269,10 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   func runDueTimers() {
     guard let earliest = timers.earliest else { return }
     let now = nowNanoseconds()
-    if earliest <= now { for action in timers.due(now: now) { action() } }
+    guard earliest <= now else { return }
+    let round = timers.round(at: now)
+    // One at a time: an action may cancel the next.
+    while let action = timers.takeNext(of: round) { action() }
   }
 
   /// When the next timer is due; nil where none waits.
@@ -343,29 +355,6 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       if localJobs.isEmpty { return true }
       runLocalJobs()
     }
-  }
-}
-
-/// Whether a loop that has nothing to do looks again at once or lets its thread sleep.
-///
-/// Waking a sleeping thread costs tens of microseconds, more than a whole call. A loop whose last waits were
-/// short therefore looks again for a while; one that is mostly idle sleeps at once and costs nothing.
-struct WaitPolicy {
-  private let busyPollNanoseconds: UInt64
-  private var averageGapNanoseconds: UInt64 = .max >> 8
-
-  init(busyPollNanoseconds: UInt64) { self.busyPollNanoseconds = busyPollNanoseconds }
-
-  func spinsUntil(_ now: UInt64) -> UInt64 {
-    averageGapNanoseconds <= busyPollNanoseconds ? now + busyPollNanoseconds : now
-  }
-
-  mutating func gapEnded(after nanoseconds: UInt64) {
-    guard busyPollNanoseconds > 0 else { return }
-    // A long sleep counts as a few windows only, so that a burst after it is noticed soon.
-    let gap = min(nanoseconds, 8 * busyPollNanoseconds)
-    averageGapNanoseconds = min(averageGapNanoseconds, 8 * busyPollNanoseconds)
-    averageGapNanoseconds = (7 * averageGapNanoseconds + gap) / 8
   }
 }
 

@@ -35,14 +35,21 @@ struct TimerQueue {
     }
   }
 
-  /// The actions of every timer at or before `now`, in order.
-  mutating func due(now: UInt64) -> [() -> Void] {
-    var result: [() -> Void] = []
-    while let first = heap.first, first.deadline <= now {
+  /// What is due at one moment; timers set later are not among them, or one that sets itself would never end.
+  struct Round {
+    fileprivate let now: UInt64
+    fileprivate let lastNumber: UInt64
+  }
+
+  func round(at now: UInt64) -> Round { Round(now: now, lastNumber: counter) }
+
+  /// The action of the next timer of the round, in order; nil where none is left.
+  mutating func takeNext(of round: Round) -> (() -> Void)? {
+    while let first = heap.first, first.deadline <= round.now, first.number <= round.lastNumber {
       removeFirst()
-      if let action = actions.removeValue(forKey: first) { result.append(action) }
+      if let action = actions.removeValue(forKey: first) { return action }
     }
-    return result
+    return nil
   }
 
   private func comesBefore(_ left: TimerID, _ right: TimerID) -> Bool {

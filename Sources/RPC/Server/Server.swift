@@ -29,13 +29,23 @@ public struct ServerConfiguration: Sendable {
 
 /// A TLS server for the methods of a router.
 public final class Server: @unchecked Sendable {
+  /// By number, so that all are gone through in the order they came in.
+  private struct Connections {
+    var open: [UInt64: Connection] = [:]
+    var count: UInt64 = 0
+    var areOver = false
+
+    var inOrder: [Connection] { open.sorted { $0.key < $1.key }.map(\.value) }
+  }
+
   let configuration: ServerConfiguration
-  private let tls: TLSContext
+  /// Nil for a server within its process.
+  private let tls: TLSContext?
   private let routes: RouteTable
   private let group: EventLoopGroup
   private let logger: Logger
   private let acceptLoop: EventLoop
-  private let connections = Locked<[ObjectIdentifier: Connection]>([:])
+  private let connections = Locked(Connections())
   /// What is counted of each method of the router; calls that were refused before their handlers are not.
   public let methodMetrics: MethodMetrics
   private let load = ServerLoad()
@@ -45,9 +55,26 @@ public final class Server: @unchecked Sendable {
   /// The port in use; of interest where the configuration says 0.
   public private(set) var port: UInt16 = 0
 
-  public init(
+  public convenience init(
     configuration: ServerConfiguration, tls: TLSContext, router: Router, group: EventLoopGroup,
     logger: Logger
+  ) {
+    self.init(
+      configuration: configuration, optionalTLS: tls, router: router, group: group, logger: logger)
+  }
+
+  /// A server without sockets: an ``InProcessNetwork`` or a ``SimulatedNetwork`` listens for it.
+  public convenience init(
+    inProcess configuration: ServerConfiguration, router: Router, group: EventLoopGroup,
+    logger: Logger
+  ) {
+    self.init(
+      configuration: configuration, optionalTLS: nil, router: router, group: group, logger: logger)
+  }
+
+  private init(
+    configuration: ServerConfiguration, optionalTLS tls: TLSContext?, router: Router,
+    group: EventLoopGroup, logger: Logger
   ) {
     // A method that the table does not name could never be called; one that no one serves would
     // only be noticed by its caller.
@@ -68,6 +95,7 @@ public final class Server: @unchecked Sendable {
 
   /// Binds and listens; connections are served from here on.
   public func start() throws(RPCError) {
+    precondition(tls != nil, "start() on a server without sockets")
     let addresses = try configuration.address.resolve(passive: true)
     var address = addresses[0]
     let descriptor = sfm_listen(&address, 4096)
@@ -95,15 +123,16 @@ public final class Server: @unchecked Sendable {
       }
       listeners = []
     }
-    for connection in connections.withLock({ Array($0.values) }) {
-      connection.loop.execute { connection.drain() }
+    let open = connections.withLock { connections in
+      connections.areOver = true
+      return connections.inOrder
     }
-    let deadline = SystemClock().monotonicNanoseconds() + graceMilliseconds * 1_000_000
-    while !connections.withLock({ $0.isEmpty }) {
-      guard SystemClock().monotonicNanoseconds() < deadline else { break }
-      try? await Task.sleep(for: .milliseconds(5))
+    for connection in open { connection.loop.execute { connection.drain() } }
+    let deadline = acceptLoop.nowNanoseconds() + graceMilliseconds * 1_000_000
+    while connectionCount > 0, acceptLoop.nowNanoseconds() < deadline {
+      await pause(milliseconds: 5)
     }
-    for connection in connections.withLock({ Array($0.values) }) {
+    for connection in connections.withLock({ $0.inOrder }) {
       await onLoop(connection.loop) {
         connection.close(
           RPCError(.unavailable, "the server shut down", reason: CloseReason.cut))
@@ -111,8 +140,20 @@ public final class Server: @unchecked Sendable {
     }
   }
 
+  /// Not `Task.sleep`: a cancelled task would not wait at all, and a simulation has its own time.
+  private func pause(milliseconds: UInt64) async {
+    await withUnsafeContinuation { (done: UnsafeContinuation<Void, Never>) in
+      acceptLoop.execute { [self] in
+        _ = acceptLoop.schedule(afterMilliseconds: milliseconds) { done.resume() }
+      }
+    }
+  }
+
+  /// Takes no connections any more.
+  var isShutDown: Bool { connections.withLock { $0.areOver } }
+
   /// Open connections, for tests and status.
-  public var connectionCount: Int { connections.withLock { $0.count } }
+  public var connectionCount: Int { connections.withLock { $0.open.count } }
   /// Handlers that have not returned.
   public var runningCalls: Int { load.runningCalls }
   /// Bytes that came and were not read yet.
@@ -172,7 +213,7 @@ public final class Server: @unchecked Sendable {
   }
 
   private func serve(_ descriptor: Int32, on loop: EventLoop) {
-    guard let stream = TLSStream(context: tls, descriptor: descriptor)
+    guard let tls, let stream = TLSStream(context: tls, descriptor: descriptor)
     else {
       counters.handshakeEnded()
       sfm_close(descriptor)
@@ -182,7 +223,21 @@ public final class Server: @unchecked Sendable {
       SocketTransport(loop: loop, descriptor: descriptor, tls: stream, connecting: false))
   }
 
-  /// Serves a peer of another kind than a socket; on its loop.
+  static let nobodyListens = RPCError(.unavailable, "cannot connect: nobody listens")
+
+  /// Where to serve a peer of another kind than a socket.
+  func loopForConnection() throws(RPCError) -> EventLoop {
+    guard !isShutDown else { throw Self.nobodyListens }
+    if let why = refusalAtTheDoor() {
+      counters.count(why)
+      logger.warning("connection refused", metadata: ["reason": "\(why)"])
+      throw RPCError(
+        .unavailable, "the peer closed during the handshake", reason: CloseReason.handshakeFailed)
+    }
+    return group.nextLoop()
+  }
+
+  /// Serves it; on that loop.
   func serve(_ transport: Transport) {
     counters.accepted()
     adopt(transport)
@@ -192,8 +247,19 @@ public final class Server: @unchecked Sendable {
     let connection = Connection(
       loop: transport.loop, side: .server, transport: transport, limits: configuration.limits,
       logger: logger, load: load)
-    let key = ObjectIdentifier(connection)
-    connections.withLock { $0[key] = connection }
+    let number: UInt64? = connections.withLock { connections in
+      // Accepted while shutdown() went through the others: nobody would drain this one.
+      guard !connections.areOver else { return nil }
+      connections.count += 1
+      connections.open[connections.count] = connection
+      return connections.count
+    }
+    guard let number else {
+      counters.handshakeEnded()
+      counters.count(CloseReason.drained)
+      transport.close()
+      return
+    }
     connection.admit = { [configuration] identity in
       guard let identity else { return nil }
       guard identity.cluster == configuration.cluster else {
@@ -215,7 +281,7 @@ public final class Server: @unchecked Sendable {
       if isHandshaking { counters.handshakeEnded() }
       counters.count(error.reason.isEmpty ? "Closed" : error.reason)
       guard let self else { return }
-      connections.withLock { $0[key] = nil }
+      connections.withLock { $0.open[number] = nil }
       let quiet = error.code == .unavailable
       logger.log(
         level: quiet ? .debug : .warning, "connection closed",
@@ -336,17 +402,4 @@ public final class Server: @unchecked Sendable {
     return configuration.permissions.refusal(of: method, to: caller)?.asRefusal
       ?? RPCError(.permissionDenied, "\(method) is not for this caller").asRefusal
   }
-}
-
-/// The listening socket's place in its loop.
-private final class Listener: DescriptorHandler, Sendable {
-  private let descriptor: Int32
-  private let onReady: @Sendable () -> Void
-
-  init(descriptor: Int32, onReady: @escaping @Sendable () -> Void) {
-    self.descriptor = descriptor
-    self.onReady = onReady
-  }
-
-  func descriptorIsReady(_ events: UInt32) { onReady() }
 }
