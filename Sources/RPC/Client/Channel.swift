@@ -38,6 +38,8 @@ public final class Channel: @unchecked Sendable {
   private var failures = 0
   /// Why the last attempt failed; nil once one succeeds.
   private var lastFailure: RPCError?
+  /// The connection of ``State/connecting``; one that was lost may close much later.
+  private weak var attempt: Connection?
 
   private static let firstBackoffMilliseconds = 50.0
   private static let backoffFactor = 1.6
@@ -369,12 +371,13 @@ public final class Channel: @unchecked Sendable {
       guard let self else { return }
       if case .ready(let current) = state, current === connection {
         lost(connection)
-      } else if case .connecting = state {
+      } else if case .connecting = state, attempt === connection {
         var error = error
         error.message = "\(connector.name): \(error.message)"
         tryNext(remaining, error)
       }
     }
+    attempt = connection
     connection.start()
   }
 
@@ -383,7 +386,7 @@ public final class Channel: @unchecked Sendable {
   }
 
   private func connected(_ connection: Connection) {
-    guard case .connecting = state else {
+    guard case .connecting = state, attempt === connection else {
       connection.drain()
       return
     }
@@ -409,7 +412,7 @@ public final class Channel: @unchecked Sendable {
     var delay = Self.firstBackoffMilliseconds
     for _ in 1..<min(failures, 20) { delay *= Self.backoffFactor }
     // Jitter, so that many clients of one server do not return together.
-    delay = min(delay, Self.maximumBackoffMilliseconds) * loop.random(in: 0.8...1.2)
+    delay = min(delay, Self.maximumBackoffMilliseconds) * loop.jitter(in: 0.8...1.2)
     _ = loop.schedule(afterMilliseconds: UInt64(delay)) { [weak self] in
       guard let self, case .backingOff = state else { return }
       state = .idle

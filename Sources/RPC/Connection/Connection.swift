@@ -362,7 +362,10 @@ final class Connection: @unchecked Sendable {
   func close(_ error: RPCError) {
     guard !isClosed else { return }
     // Frames of this round leave first where the socket takes them at once.
-    loop.executeAtRoundEnd { [transport] in transport.close() }
+    loop.executeAtRoundEnd { [transport] in
+      transport.flush()
+      transport.close()
+    }
     finishClosing(error)
   }
 

@@ -37,7 +37,7 @@ extension Connection {
     scheduleKeepalive()
     guard side == .server, limits.maximumAgeMilliseconds > 0 else { return }
     // Jitter, so that clients that came together do not all come back together.
-    let age = Double(limits.maximumAgeMilliseconds) * loop.random(in: 0.9...1.1)
+    let age = Double(limits.maximumAgeMilliseconds) * loop.jitter(in: 0.9...1.1)
     watch.ageTimer = loop.schedule(afterMilliseconds: UInt64(age)) { [weak self] in
       self?.endOfAge()
     }

@@ -152,7 +152,8 @@ final class Stream: @unchecked Sendable {
 
   /// Ends the call: waiting senders fail, a waiting receiver sees the outcome.
   ///
-  /// Parts that had arrived before a success stay readable; before a failure they are dropped.
+  /// Parts that a client has got before a success stay readable. Before a failure, or where a handler has
+  /// answered without reading all, they are dropped: their credit is the whole connection's.
   func end(_ error: RPCError?, aborted: Bool) {
     guard !isFinished else { return }
     finish = .finished(error)
@@ -164,7 +165,7 @@ final class Stream: @unchecked Sendable {
         item.done?.resume(returning: error ?? RPCError(.cancelled, "the call is over"))
       }
     }
-    if error != nil { dropInbox() }
+    if error != nil || connection.side == .server { dropInbox() }
     if collectWaiter != nil { endCollecting(error) }
     if let waiting = waiter {
       waiter = nil

@@ -1,6 +1,6 @@
 /// What happened in a simulation, as a number that two equal runs share, and as text where it is wanted.
 public struct Transcript: Sendable {
-  /// FNV-1a over everything noted.
+  /// FNV-1a over everything noted, eight bytes at a time.
   public private(set) var digest: UInt64 = 0xcbf2_9ce4_8422_2325
   /// One line an event; empty where no text is kept.
   public private(set) var lines: [String] = []
@@ -10,7 +10,7 @@ public struct Transcript: Sendable {
 
   mutating func note(_ nanoseconds: UInt64, _ text: String) {
     add(nanoseconds)
-    for byte in text.utf8 { add(byte) }
+    add(text)
     if keepsText { lines.append("\(Self.seconds(nanoseconds)) \(text)") }
   }
 
@@ -19,8 +19,8 @@ public struct Transcript: Sendable {
   ) {
     add(nanoseconds)
     add(UInt64(connection))
-    for byte in from.utf8 { add(byte) }
-    for byte in to.utf8 { add(byte) }
+    add(from)
+    add(to)
     add(parcel)
     if keepsText {
       lines.append(
@@ -28,20 +28,34 @@ public struct Transcript: Sendable {
     }
   }
 
-  private mutating func add(_ byte: UInt8) { digest = (digest ^ UInt64(byte)) &* 0x100_0000_01b3 }
-
   private mutating func add(_ number: UInt64) {
-    for shift in stride(from: 0, to: 64, by: 8) { add(UInt8(truncatingIfNeeded: number >> shift)) }
+    digest = (digest ^ number) &* 0x100_0000_01b3
+    // The low bits must hear of the high ones.
+    digest ^= digest >> 32
+  }
+
+  private mutating func add(_ text: String) { add(Array(text.utf8)) }
+
+  private mutating func add(_ bytes: [UInt8]) {
+    add(UInt64(bytes.count))
+    bytes.withUnsafeBytes { bytes in
+      var position = 0
+      while position + 8 <= bytes.count {
+        add(bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self))
+        position += 8
+      }
+      for byte in bytes[position...] { add(UInt64(byte)) }
+    }
   }
 
   private mutating func add(_ parcel: Parcel) {
     switch parcel {
-    case .open: add(UInt8(1))
-    case .accepted: add(UInt8(2))
-    case .bytes(let bytes): for byte in bytes { add(byte) }
+    case .open: add(1)
+    case .accepted: add(2)
+    case .bytes(let bytes): add(bytes)
     case .taken(let count): add(UInt64(count))
-    case .end: add(UInt8(3))
-    case .failed: add(UInt8(4))
+    case .end: add(3)
+    case .failed: add(4)
     }
   }
 

@@ -116,9 +116,9 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     simulation?.nowNanoseconds ?? SystemClock().monotonicNanoseconds()
   }
 
-  /// For jitter; a simulation's own numbers, so that its seed decides them too.
-  func random(in range: ClosedRange<Double>) -> Double {
-    simulation?.random(in: range) ?? Double.random(in: range)
+  /// Chance, so that many who began together do not go on together. A simulation's seed decides its own.
+  func jitter(in range: ClosedRange<Double>) -> Double {
+    simulation?.jitter(in: range) ?? Double.random(in: range)
   }
 
   /// Ends the thread after what it is doing; sockets are closed by their owners before.

@@ -25,7 +25,7 @@ public final class SimulatedTime: Clock, @unchecked Sendable {
   public func wallMilliseconds() -> UInt64 { 1_700_000_000_000 + nowNanoseconds / 1_000_000 }
 
   public func random(in range: ClosedRange<UInt64>) -> UInt64 { .random(in: range, using: &dice) }
-  public func random(in range: ClosedRange<Double>) -> Double { .random(in: range, using: &dice) }
+  func jitter(in range: ClosedRange<Double>) -> Double { .random(in: range, using: &dice) }
 
   /// Loops of this simulation; the machine's threads have no part in them.
   public func makeLoops(count: Int) -> EventLoopGroup {
