@@ -82,16 +82,15 @@ public final class Channel: @unchecked Sendable {
     for interceptor in interceptors { interceptor.begins(method.name, &options) }
     let began = loop.nowNanoseconds()
     let deadline = began + options.timeoutNanoseconds
-    var result: Result<Reply, RPCError> = .failure(Self.noTime(method.name))
-    if deadline > began {
+    var result =
+      deadline > began
+      ? await once(method, request, options, deadline) : .failure(Self.noTime(method.name))
+    var moves = 0
+    while case .failure(let error) = result, error.reason == "Draining", error.wasNotStarted,
+      options.movesWithinChannel, moves < Self.maximumMoves, loop.nowNanoseconds() < deadline
+    {
+      moves += 1
       result = await once(method, request, options, deadline)
-      var moves = 0
-      while case .failure(let error) = result, error.reason == "Draining", error.wasNotStarted,
-        options.movesWithinChannel, moves < Self.maximumMoves, loop.nowNanoseconds() < deadline
-      {
-        moves += 1
-        result = await once(method, request, options, deadline)
-      }
     }
     if !interceptors.isEmpty {
       var error: RPCError?

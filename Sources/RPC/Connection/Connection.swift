@@ -17,7 +17,7 @@ final class Connection: @unchecked Sendable {
   var peerHello: Hello?
   var streams = StreamTable()
   private var streamsInTurn = TurnQueue()
-  /// Bytes of parts that wait for credit or room.
+  /// Bytes of answers whose handlers are done and that wait for credit or room.
   private(set) var queuedBytes = 0
   var highestStream: UInt32 = 0
   var sendCredit = 0
@@ -236,7 +236,7 @@ final class Connection: @unchecked Sendable {
 
   // MARK: sending
 
-  func outputIsQueued(_ change: Int) {
+  func answersAreQueued(_ change: Int) {
     queuedBytes += change
     load.unreadBytes(change)
   }

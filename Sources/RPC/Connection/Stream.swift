@@ -32,6 +32,9 @@ final class Stream: @unchecked Sendable {
     var sentBytes = 0
     var ends: Bool
     var done: UnsafeContinuation<RPCError?, Never>?
+
+    /// Nobody waits until this leaves, so nothing else holds it back.
+    var unawaitedBytes: Int { done == nil ? bytes.count : 0 }
   }
 
   enum Finish {
@@ -161,7 +164,7 @@ final class Stream: @unchecked Sendable {
       let failed = outgoing
       outgoing = []
       for item in failed {
-        connection.outputIsQueued(-item.bytes.count)
+        connection.answersAreQueued(-item.unawaitedBytes)
         item.done?.resume(returning: error ?? RPCError(.cancelled, "the call is over"))
       }
     }
@@ -205,8 +208,9 @@ final class Stream: @unchecked Sendable {
     _ type: FrameType, _ bytes: [UInt8], ends: Bool,
     done: UnsafeContinuation<RPCError?, Never>? = nil
   ) {
-    outgoing.append(Outgoing(type: type, bytes: bytes, ends: ends, done: done))
-    connection.outputIsQueued(bytes.count)
+    let item = Outgoing(type: type, bytes: bytes, ends: ends, done: done)
+    outgoing.append(item)
+    connection.answersAreQueued(item.unawaitedBytes)
     connection.streamHasOutput(self)
   }
 
@@ -215,7 +219,7 @@ final class Stream: @unchecked Sendable {
 
   func removeFirstOutgoing() {
     let item = outgoing.removeFirst()
-    connection.outputIsQueued(-item.bytes.count)
+    connection.answersAreQueued(-item.unawaitedBytes)
     if item.ends { localEnded = true }
     item.done?.resume(returning: nil)
   }
