@@ -9,7 +9,8 @@ struct OutputQueue {
   }
 
   private var gathered: UnsafeMutableRawPointer?
-  private var capacity = 0
+  /// Bytes of memory held for gathered ones.
+  private(set) var capacity = 0
   private var start = 0
   private var end = 0
   private var slices: [Slice] = []
@@ -51,18 +52,34 @@ struct OutputQueue {
 
   /// Keeps the array instead of copying it.
   mutating func append(slice bytes: [UInt8], from first: Int, to last: Int) {
+    if firstSlice >= 32, firstSlice * 2 >= slices.count { dropSentSlices() }
     slices.append(Slice(position: end, bytes: bytes, start: first, end: last))
     sliceBytes += last - first
   }
 
+  /// Makes room behind what has not left. What has left goes: a queue that is never quite empty, as that of a
+  /// slow reader, would otherwise keep all that ever went through it.
   private mutating func grow(_ count: Int) {
-    let (memory, size) = buffers.takeOutput(atLeast: end + count)
-    if let gathered {
-      memory.copyMemory(from: gathered, byteCount: end)
-      buffers.giveBack(gathered, capacity)
+    let live = end - start
+    if let gathered, live + count <= capacity, start >= capacity / 2 {
+      gathered.copyMemory(from: gathered + start, byteCount: live)
+    } else {
+      let (memory, size) = buffers.takeOutput(atLeast: live + count)
+      if let gathered {
+        memory.copyMemory(from: gathered + start, byteCount: live)
+        buffers.giveBack(gathered, capacity)
+      }
+      gathered = memory
+      capacity = size
     }
-    gathered = memory
-    capacity = size
+    dropSentSlices()
+    for index in slices.indices { slices[index].position -= start }
+    (start, end) = (0, live)
+  }
+
+  private mutating func dropSentSlices() {
+    slices.removeFirst(firstSlice)
+    firstSlice = 0
   }
 
   /// Gives `body` the next run of bytes, at most `limit`, and whether others follow. False where none are left.
