@@ -2,25 +2,32 @@ import Messages
 
 /// The fields of a `RequestHeader` as they lie in a frame.
 ///
-/// Nearly every call's header is a method and a timeout, and is read here without taking memory;
-/// one with metadata goes through protobuf-c.
+/// Nearly every call's header is a method and a timeout, and is read here without taking memory; one with
+/// metadata, or with a name that is not plain ASCII, goes through protobuf-c. What is read here protobuf-c
+/// would read alike (Tests/Fuzz holds the two against each other).
 struct RequestHead {
-  /// Valid as long as the frame's bytes are.
+  /// ASCII without zero bytes; valid as long as the frame's bytes are.
   var method = UnsafeRawBufferPointer(start: nil, count: 0)
   var timeoutMicroseconds: UInt64 = 0
 
   private static let methodTag: UInt8 = 0x0a
   private static let timeoutTag: UInt8 = 0x10
+  /// protobuf-c takes no longer ones.
+  private static let maximumLengthBytes = 5
 
   /// Nil where the bytes hold anything beside the two fields, in protobuf-c's own order.
   init?(_ bytes: UnsafeRawBufferPointer) {
     var position = 0
     if position < bytes.count, bytes[position] == Self.methodTag {
       position += 1
+      let lengthStart = position
       guard let count = Self.varint(bytes, &position), count > 0,
+        position - lengthStart <= Self.maximumLengthBytes,
         count <= UInt64(bytes.count - position)
       else { return nil }
       method = UnsafeRawBufferPointer(rebasing: bytes[position..<position + Int(count)])
+      // protobuf-c cuts a text at a zero byte, and texts of another script are checked elsewhere.
+      guard method.allSatisfy({ $0 != 0 && $0 < 0x80 }) else { return nil }
       position += Int(count)
     }
     if position < bytes.count, bytes[position] == Self.timeoutTag {
