@@ -16,10 +16,13 @@ enum {
   // One read(2) takes several records; the buffer exists only while a read is under way.
   read_buffer_bytes = 264 << 10,
   session_seconds = 3600,
+  maximum_unsent_bytes = 1 << 20,
 };
 
 struct sfm_tls_context {
   SSL_CTX *context;
+  // No two contexts have the same, while an address may come again.
+  uint64_t number;
   X509_CRL *revocations[maximum_revocation_lists];
   int revocation_count;
 };
@@ -27,7 +30,7 @@ struct sfm_tls_context {
 struct sfm_tls_session {
   SSL_SESSION *session;
   // A session belongs to the settings it was made under: other certificates start anew.
-  const SSL_CTX *context;
+  uint64_t context_number;
 };
 
 struct sfm_tls {
@@ -37,6 +40,7 @@ struct sfm_tls {
   // The last recv(2) came back short: the socket was empty then.
   int drained;
   sfm_tls_session *session;
+  uint64_t context_number;
   // Records of the bytes being encrypted that have not come yet, and whether the caller has more behind them:
   // the kernel then waits with its last, partly filled segment.
   size_t records_left;
@@ -44,7 +48,7 @@ struct sfm_tls {
   int broken;
   // What the socket did not take.
   uint8_t *unsent;
-  size_t unsent_start, unsent_count;
+  size_t unsent_start, unsent_count, unsent_capacity;
 };
 
 static BIO_METHOD *socket_method;
@@ -69,13 +73,21 @@ static int send_some(int descriptor, const uint8_t *bytes, size_t count, int fla
 
 static int keep_unsent(sfm_tls *self, const uint8_t *bytes, size_t count) {
   if (count == 0) return 1;
-  uint8_t *kept = malloc(self->unsent_count + count);
-  if (!kept) return 0;
-  if (self->unsent_count) memcpy(kept, self->unsent + self->unsent_start, self->unsent_count);
-  memcpy(kept + self->unsent_count, bytes, count);
-  free(self->unsent);
-  self->unsent = kept;
-  self->unsent_start = 0;
+  // What a caller encrypts at once is far less: more are answers (key updates) to a peer that does not read.
+  if (self->unsent_count + count > maximum_unsent_bytes) return 0;
+  size_t end = self->unsent_start + self->unsent_count;
+  if (count > self->unsent_capacity - end) {
+    size_t capacity = 2 * (self->unsent_count + count);
+    uint8_t *kept = malloc(capacity);
+    if (!kept) return 0;
+    if (self->unsent_count) memcpy(kept, self->unsent + self->unsent_start, self->unsent_count);
+    free(self->unsent);
+    self->unsent = kept;
+    self->unsent_capacity = capacity;
+    self->unsent_start = 0;
+    end = self->unsent_count;
+  }
+  memcpy(self->unsent + end, bytes, count);
   self->unsent_count += count;
   return 1;
 }
@@ -149,7 +161,7 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
   if (!self || !self->session) return 0;
   SSL_SESSION_free(self->session->session);
   self->session->session = session;
-  self->session->context = SSL_get_SSL_CTX(ssl);
+  self->session->context_number = self->context_number;
   return 1;
 }
 
@@ -240,6 +252,8 @@ sfm_tls_context *sfm_tls_context_new(int server, const char *certificate_pem, co
     goto failed;
   }
   self->context = context;
+  static uint64_t last_number;
+  self->number = __atomic_add_fetch(&last_number, 1, __ATOMIC_RELAXED);
   if (!SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) ||
       !SSL_CTX_set_ciphersuites(context, "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256")) {
     explain(error, error_capacity, "TLS 1.3 is not available");
@@ -303,6 +317,7 @@ sfm_tls *sfm_tls_new(sfm_tls_context *context, int descriptor, sfm_tls_session *
   if (!self) return NULL;
   self->descriptor = descriptor;
   self->session = session;
+  self->context_number = context->number;
   self->ssl = SSL_new(context->context);
   BIO *bio = self->ssl && socket_method ? BIO_new(socket_method) : NULL;
   if (!bio || SSL_set_ex_data(self->ssl, stream_index, self) != 1) {
@@ -321,7 +336,7 @@ sfm_tls *sfm_tls_new(sfm_tls_context *context, int descriptor, sfm_tls_session *
   }
   SSL_set_connect_state(self->ssl);
   if (session && session->session) {
-    if (session->context == context->context) SSL_set_session(self->ssl, session->session);
+    if (session->context_number == context->number) SSL_set_session(self->ssl, session->session);
     // A ticket is for one use: two connections with the same one could be told to belong together.
     SSL_SESSION_free(session->session);
     session->session = NULL;
@@ -406,6 +421,7 @@ int sfm_tls_send(sfm_tls *self) {
   free(self->unsent);
   self->unsent = NULL;
   self->unsent_start = 0;
+  self->unsent_capacity = 0;
   return 1;
 }
 
