@@ -14,8 +14,8 @@ struct sfm_sha256 {
 
 // Fetched once: an EVP fetch costs more than hashing a short message.
 static EVP_MD *sha256_method(void) {
-  static EVP_MD *volatile method;
-  EVP_MD *found = method;
+  static EVP_MD *method;
+  EVP_MD *found = __atomic_load_n(&method, __ATOMIC_ACQUIRE);
   if (found) return found;
   found = EVP_MD_fetch(NULL, "SHA256", NULL);
   EVP_MD *expected = NULL;
@@ -26,8 +26,8 @@ static EVP_MD *sha256_method(void) {
   return found;
 }
 
-static EVP_CIPHER *cipher_method(EVP_CIPHER *volatile *slot, const char *name) {
-  EVP_CIPHER *found = *slot;
+static EVP_CIPHER *cipher_method(EVP_CIPHER **slot, const char *name) {
+  EVP_CIPHER *found = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
   if (found) return found;
   found = EVP_CIPHER_fetch(NULL, name, NULL);
   EVP_CIPHER *expected = NULL;
@@ -106,8 +106,8 @@ void sfm_hmac_free(sfm_hmac *self) {
   free(self);
 }
 
-static EVP_CIPHER *volatile gcm_slot;
-static EVP_CIPHER *volatile ctr_slot;
+static EVP_CIPHER *gcm_slot;
+static EVP_CIPHER *ctr_slot;
 
 // EVP counts in int: bytes beyond INT_MAX go through in pieces.
 static int update_all(EVP_CIPHER_CTX *context, uint8_t *output, const uint8_t *input, size_t count) {
