@@ -77,8 +77,11 @@ public protocol WireMessage: Sendable {
   static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> { get }
 }
 
-/// Memory that decoding or encoding one message may take, in bytes.
+/// Memory that decoding one message may take, in bytes.
 public let messageMemoryLimitBytes = 16 << 20
+/// And encoding one. What could be decoded can be encoded: an empty text takes memory on this way only, up to
+/// twice the pointer to it.
+private let encodingMemoryLimitBytes = 4 * messageMemoryLimitBytes
 
 extension WireMessage {
   /// Decodes protobuf bytes; unknown fields are skipped.
@@ -110,7 +113,7 @@ extension WireMessage {
 
   /// The message's protobuf bytes.
   public func encoded() -> [UInt8] {
-    let arena = Arena(limitBytes: messageMemoryLimitBytes)
+    let arena = Arena(limitBytes: encodingMemoryLimitBytes)
     let message = UnsafeRawPointer(encode(into: arena))
       .assumingMemoryBound(to: ProtobufCMessage.self)
     let count = protobuf_c_message_get_packed_size(message)
@@ -122,7 +125,7 @@ extension WireMessage {
   /// Encodes into memory that `room` gives, exactly as many bytes as it is asked for; where it gives none
   /// nothing is encoded.
   public func encode(into room: (Int) -> UnsafeMutableRawBufferPointer?) {
-    let arena = Arena(limitBytes: messageMemoryLimitBytes)
+    let arena = Arena(limitBytes: encodingMemoryLimitBytes)
     let message = UnsafeRawPointer(encode(into: arena))
       .assumingMemoryBound(to: ProtobufCMessage.self)
     let count = protobuf_c_message_get_packed_size(message)
