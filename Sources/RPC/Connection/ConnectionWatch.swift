@@ -20,11 +20,11 @@ struct ConnectionWatch {
 
   /// Answering costs this side little, but not nothing.
   mutating func allowsPing(at now: UInt64) -> Bool {
+    if pingNanoseconds == 0 { pingNanoseconds = now }
     let earned = (now - min(now, pingNanoseconds)) / Self.pingEarnNanoseconds
-    if earned > 0 || pingNanoseconds == 0 {
-      pingAllowance = min(Self.pingBurst, pingAllowance + min(earned, Self.pingBurst))
-      pingNanoseconds = now
-    }
+    pingAllowance = min(Self.pingBurst, pingAllowance + min(earned, Self.pingBurst))
+    // What is left of the time counts towards the next one.
+    pingNanoseconds += earned * Self.pingEarnNanoseconds
     guard pingAllowance > 0 else { return false }
     pingAllowance -= 1
     return true
