@@ -82,7 +82,7 @@ public struct CertificateAuthority: Sendable {
       signatureAlgorithm: .ecdsaWithSHA256,
       extensions: try Certificate.Extensions {
         Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
-        Critical(KeyUsage(keyCertSign: true))
+        Critical(KeyUsage(keyCertSign: true, cRLSign: true))
         SubjectKeyIdentifier(hash: .init(key.publicKey))
       },
       issuerPrivateKey: .init(key))
