@@ -72,6 +72,11 @@ public final class Channel: @unchecked Sendable {
     self.loop = loop
   }
 
+  /// Dropped without ``close()``: the connection must not live on, with nobody to use it.
+  deinit {
+    if case .ready(let connection) = state { loop.execute { connection.drain() } }
+  }
+
   // MARK: calls
 
   /// One message there, one message back.
@@ -364,7 +369,9 @@ public final class Channel: @unchecked Sendable {
     let connection = Connection(
       loop: loop, side: .client, transport: transport, limits: limits, logger: logger)
     connection.admit = { [expectation] in expectation.refusal(of: $0) }
-    connection.onReady = { [weak self, unowned connection] _ in self?.connected(connection) }
+    connection.onReady = { [weak self, unowned connection] _ in
+      if let self { connected(connection) } else { connection.drain() }
+    }
     connection.onGoAway = { [weak self, unowned connection] in self?.lost(connection) }
     connection.onClosed = { [weak self, unowned connection] error in
       guard let self else { return }

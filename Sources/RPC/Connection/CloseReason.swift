@@ -12,4 +12,9 @@ enum CloseReason {
   static let tooManyPings = "TooManyPings"
   static let drained = "Drained"
   static let cut = "Cut"
+
+  /// Ends that are part of every day: nothing for an operator to look at.
+  static func isOrderly(_ reason: String) -> Bool {
+    reason == peerClosed || reason == drained || reason == cut
+  }
 }

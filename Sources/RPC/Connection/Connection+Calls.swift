@@ -108,9 +108,6 @@ extension Connection {
       if let head = RequestHead(bytes) {
         let start = RequestStart(
           method: head.method, timeoutMicroseconds: head.timeoutMicroseconds)
-        guard isText(head.method) else {
-          throw ProtocolViolation("header frame: a text field is not UTF-8")
-        }
         try begin(id, start, ends: header.ends)
       } else {
         let whole: RequestHeader = try decode(header, payload)
@@ -126,11 +123,6 @@ extension Connection {
         try outcome.get()
       }
     }
-  }
-
-  /// The names of methods are ASCII, so a second look is for strangers only.
-  private func isText(_ bytes: UnsafeRawBufferPointer) -> Bool {
-    bytes.allSatisfy { $0 < 0x80 && $0 != 0 } || String(validating: bytes, as: UTF8.self) != nil
   }
 
   private func begin(
@@ -168,6 +160,7 @@ extension Connection {
     } else if stream.outgoing.isEmpty {
       write(.trailer, 0, stream.id, [])
       finishSent(stream)
+      checkPeerReads()
     } else {
       stream.enqueue(.trailer, [], ends: true)
     }

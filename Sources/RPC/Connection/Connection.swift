@@ -22,7 +22,7 @@ final class Connection: @unchecked Sendable {
   var highestStream: UInt32 = 0
   var sendCredit = 0
   private(set) var receiveCredit: Int
-  private var unreturnedCredit = 0
+  private(set) var unreturnedCredit = 0
   var isDraining = false
   private(set) var isClosed = false
   private var isPumping = false
@@ -77,9 +77,12 @@ final class Connection: @unchecked Sendable {
     do {
       try body()
     } catch {
-      logger.warning(
-        "closing connection: protocol violation",
-        metadata: ["peer": "\(peerName)", "reason": "\(error)"])
+      // A server says so with the other ends of connections.
+      if side == .client {
+        logger.warning(
+          "closing connection: protocol violation",
+          metadata: ["peer": "\(peerName)", "reason": "\(error)"])
+      }
       closeSaying(
         RPCError(.internalError, "protocol violation: \(error)", reason: CloseReason.violation))
     }
@@ -106,7 +109,7 @@ final class Connection: @unchecked Sendable {
       let code = StatusCode(rawValue: goAway.status) ?? .unavailable
       close(
         RPCError(
-          code == .ok ? .unavailable : code, "refused: \(goAway.message)",
+          code == .ok ? .unavailable : code, "refused: \(goAway.message.shortened(toBytes: 1000))",
           reason: CloseReason.refused))
       return
     }
@@ -217,16 +220,23 @@ final class Connection: @unchecked Sendable {
     _ header: FrameHeader, _ payload: FramePayload
   ) throws(ProtocolViolation) {
     let goAway: GoAway = try decode(header, payload)
-    isDraining = true
-    if goAway.status != 0 && goAway.status != StatusCode.unavailable.rawValue {
-      logger.warning("peer closes the connection", metadata: ["reason": "\(goAway.message)"])
+    // Once, and shortened: the sentence is the peer's, and may be as long as a frame.
+    if !isDraining, goAway.status != 0, goAway.status != StatusCode.unavailable.rawValue {
+      logger.warning(
+        "peer closes the connection",
+        metadata: [
+          "peer": "\(peerName)", "reason": "\(goAway.message.shortened(toBytes: 200))",
+        ])
     }
+    isDraining = true
     onGoAway?()
     if side == .client {
       // The server has not begun these and never will.
       for stream in streams.all where stream.id > goAway.lastStream {
         streams.remove(stream.id)
-        var error = RPCError(.unavailable, "not started: \(goAway.message)", reason: "Draining")
+        var error = RPCError(
+          .unavailable, "not started: \(goAway.message.shortened(toBytes: 1000))",
+          reason: "Draining")
         error.standing = .refused
         stream.end(error, aborted: true)
       }
@@ -238,7 +248,6 @@ final class Connection: @unchecked Sendable {
 
   func answersAreQueued(_ change: Int) {
     queuedBytes += change
-    load.unreadBytes(change)
   }
 
   /// Puts a part behind others of its call and sends what may leave.

@@ -111,6 +111,8 @@ final class Stream: @unchecked Sendable {
     inboundEnded = header.ends
     if let receiver {
       returnCredit(charge)
+      // Credit for a peer that does not read can be what ends the connection.
+      guard !isFinished else { return }
       if header.type == .message {
         try payload.withBytes { (bytes) throws(ProtocolViolation) in
           receiver.receive(message: bytes, ends: header.ends, of: self)
@@ -165,6 +167,7 @@ final class Stream: @unchecked Sendable {
       outgoing = []
       for item in failed {
         connection.answersAreQueued(-item.unawaitedBytes)
+        connection.load.waitingBytes(-item.bytes.count)
         item.done?.resume(returning: error ?? RPCError(.cancelled, "the call is over"))
       }
     }
@@ -211,6 +214,7 @@ final class Stream: @unchecked Sendable {
     let item = Outgoing(type: type, bytes: bytes, ends: ends, done: done)
     outgoing.append(item)
     connection.answersAreQueued(item.unawaitedBytes)
+    connection.load.waitingBytes(bytes.count)
     connection.streamHasOutput(self)
   }
 
@@ -220,6 +224,7 @@ final class Stream: @unchecked Sendable {
   func removeFirstOutgoing() {
     let item = outgoing.removeFirst()
     connection.answersAreQueued(-item.unawaitedBytes)
+    connection.load.waitingBytes(-item.bytes.count)
     if item.ends { localEnded = true }
     item.done?.resume(returning: nil)
   }

@@ -3,6 +3,7 @@ import CWire
 import Glibc
 import Logging
 import Messages
+import Synchronization
 
 /// How a server listens and what it bounds.
 public struct ServerConfiguration: Sendable {
@@ -13,7 +14,8 @@ public struct ServerConfiguration: Sendable {
   public var maximumHandshakes = 512
   /// Handlers that run at once, over all connections; more calls are answered RESOURCE_EXHAUSTED at once.
   public var maximumRunningCalls = 4096
-  /// Bytes that came and wait for their handlers, over all connections; with more no call is taken.
+  /// Bytes that came and wait for their handlers, and those of answers that wait for their readers, over all
+  /// connections; with more no call is taken.
   public var maximumUnreadBytes = 512 << 20
   /// Only certificates of this cluster are let in.
   public var cluster: String
@@ -50,6 +52,8 @@ public final class Server: @unchecked Sendable {
   public let methodMetrics: MethodMetrics
   private let load = ServerLoad()
   private let counters = ServerCounters()
+  private let isStopping = Atomic(false)
+  private let limiter = LogLimiter()
   /// Belongs to the accepting loop.
   private var listeners: [Int32] = []
   /// The port in use; of interest where the configuration says 0.
@@ -116,6 +120,8 @@ public final class Server: @unchecked Sendable {
 
   /// Stops listening, lets running calls end within the time given, then cuts what is left.
   public func shutdown(graceMilliseconds: UInt64) async {
+    // Whoever was accepted and is not among the connections yet sees this.
+    isStopping.store(true, ordering: .sequentiallyConsistent)
     await onLoop(acceptLoop) { [self] in
       for descriptor in listeners {
         acceptLoop.remove(descriptor)
@@ -157,7 +163,9 @@ public final class Server: @unchecked Sendable {
   /// Handlers that have not returned.
   public var runningCalls: Int { load.runningCalls }
   /// Bytes that came and were not read yet.
-  public var unreadBytes: Int { load.bytesInFlight }
+  public var unreadBytes: Int { load.unreadBytes }
+  /// Bytes of answers that wait for their readers.
+  public var waitingBytes: Int { load.waitingBytes }
   /// What happened to connections, by name, since the start.
   public var connectionCounters: [String: UInt64] { counters.snapshot() }
 
@@ -176,7 +184,7 @@ public final class Server: @unchecked Sendable {
     for _ in 0..<64 {
       let descriptor = sfm_accept(listener)
       if descriptor == -EAGAIN { return }
-      if descriptor == -EMFILE || descriptor == -ENFILE {
+      if [-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM].contains(descriptor) {
         pauseAccepting(listener)
         return
       }
@@ -184,7 +192,7 @@ public final class Server: @unchecked Sendable {
       guard descriptor >= 0 else { continue }
       if let why = refusalAtTheDoor() {
         counters.count(why)
-        logger.warning("connection refused", metadata: ["reason": "\(why)"])
+        log(.warning, "connection refused", ["reason": "\(why)", "counter": "\(why)"])
         sfm_close(descriptor)
         continue
       }
@@ -195,7 +203,7 @@ public final class Server: @unchecked Sendable {
   }
 
   private func refusalAtTheDoor() -> String? {
-    if connectionCount >= configuration.maximumConnections { return "TooManyConnections" }
+    if counters.open >= configuration.maximumConnections { return "TooManyConnections" }
     if counters.handshaking >= configuration.maximumHandshakes { return "TooManyHandshakes" }
     return nil
   }
@@ -215,7 +223,7 @@ public final class Server: @unchecked Sendable {
   private func serve(_ descriptor: Int32, on loop: EventLoop) {
     guard let tls, let stream = TLSStream(context: tls, descriptor: descriptor)
     else {
-      counters.handshakeEnded()
+      counters.closed(isHandshaking: true)
       sfm_close(descriptor)
       return
     }
@@ -278,16 +286,19 @@ public final class Server: @unchecked Sendable {
       self?.begin(stream, start, on: connection)
     }
     connection.onClosed = { [weak self, weak connection, counters] error in
-      if isHandshaking { counters.handshakeEnded() }
+      counters.closed(isHandshaking: isHandshaking)
       counters.count(error.reason.isEmpty ? "Closed" : error.reason)
       guard let self else { return }
       connections.withLock { $0.open[number] = nil }
-      let quiet = error.code == .unavailable
-      logger.log(
-        level: quiet ? .debug : .warning, "connection closed",
-        metadata: ["peer": "\(connection?.peerName ?? "")", "reason": "\(error.message)"])
+      log(
+        CloseReason.isOrderly(error.reason) ? .debug : .warning, "connection closed",
+        [
+          "peer": "\(connection?.peerName ?? "")", "reason": "\(error.message)",
+          "counter": "\(error.reason)",
+        ])
     }
     connection.start()
+    if isStopping.load(ordering: .sequentiallyConsistent) { connection.drain() }
   }
 
   // MARK: calls
@@ -321,15 +332,28 @@ public final class Server: @unchecked Sendable {
   }
 
   private func note(_ refusal: RPCError, _ start: RequestStart, _ caller: Identity?) {
-    counters.count("Call" + (refusal.reason.isEmpty ? "Refused" : refusal.reason))
+    let counter = "Call" + (refusal.reason.isEmpty ? "Refused" : refusal.reason)
+    counters.count(counter)
     guard refusal.code == .permissionDenied || refusal.code == .unauthenticated else { return }
-    logger.warning(
-      "call refused",
-      metadata: [
+    log(
+      .warning, "call refused",
+      [
         "method": "\(Self.text(start.method))",
         "reason": "\(refusal.message.shortened(toBytes: 200))",
-        "caller": "\(caller?.uri ?? "none")",
+        "caller": "\(caller?.uri ?? "none")", "counter": "\(counter)",
       ])
+  }
+
+  /// What strangers can cause as often as they like.
+  private func log(
+    _ level: Logger.Level, _ message: Logger.Message, _ metadata: [String: Logger.MetadataValue]
+  ) {
+    guard logger.logLevel <= level else { return }
+    let kind = "\(message) \(metadata["counter"].map { "\($0)" } ?? "")"
+    guard let held = limiter.pass(kind, now: SystemClock().monotonicNanoseconds()) else { return }
+    var metadata = metadata
+    if held > 0 { metadata["left-out-before"] = "\(held)" }
+    logger.log(level: level, message, metadata: metadata)
   }
 
   private static func text(_ method: UnsafeRawBufferPointer) -> String {
@@ -383,7 +407,7 @@ public final class Server: @unchecked Sendable {
     }
     if entry.isEssential { return nil }
     if load.runningCalls >= configuration.maximumRunningCalls
-      || load.bytesInFlight >= configuration.maximumUnreadBytes
+      || load.unreadBytes + load.waitingBytes >= configuration.maximumUnreadBytes
     {
       return RPCError(
         .resourceExhausted, "the server has more to do than it takes on", reason: "Overloaded"
