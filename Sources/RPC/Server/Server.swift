@@ -263,7 +263,7 @@ public final class Server: @unchecked Sendable {
       return connections.count
     }
     guard let number else {
-      counters.handshakeEnded()
+      counters.closed(isHandshaking: true)
       counters.count(CloseReason.drained)
       transport.close()
       return
