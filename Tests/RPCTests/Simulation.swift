@@ -17,6 +17,7 @@ final class Simulation: @unchecked Sendable {
   }
 
   static let longTimeoutNanoseconds: UInt64 = 120_000_000_000
+  private static let calls = 30
   private static let second: UInt64 = 1_000_000_000
   private static let address = Address(host: "scs-1", port: 1)
 
@@ -34,6 +35,7 @@ final class Simulation: @unchecked Sendable {
   private var services: [SimulatedService] = []
   private var isStopping = false
   private var running: Set<Int> = []
+  private var callsMade = 0
   private var problems: [String] = []
   private var statuses: [StatusCode: Int] = [:]
 
@@ -64,13 +66,21 @@ final class Simulation: @unchecked Sendable {
     startServer()
     for number in 1...3 { channels.append(makeChannel(number)) }
     let begin = time.nowNanoseconds
-    for id in 0..<30 {
+    for id in 0..<Self.calls {
       time.schedule(atNanoseconds: begin + time.random(in: 0...3 * Self.second)) { [self] in
         makeCall(id)
       }
     }
     if hasFaults { scheduleFaults() }
-    time.run(limitNanoseconds: begin + 2 * Self.longTimeoutNanoseconds)
+    let end = begin + 2 * Self.longTimeoutNanoseconds
+    if !hasFaults {
+      // Handlers hear at once of callers who gave up, and not only by their deadlines.
+      time.run(until: { callsMade == Self.calls && running.isEmpty }, limitNanoseconds: end)
+      time.advance(nanoseconds: 5 * Self.second)
+      let left = servers.map(\.runningCalls).reduce(0, +)
+      if left > 0 { complain("\(left) handlers outlive their callers") }
+    }
+    time.run(limitNanoseconds: end)
     if !running.isEmpty { complain("calls \(running.sorted()) never end") }
     healAndCallAgain()
     stop()
@@ -120,6 +130,7 @@ final class Simulation: @unchecked Sendable {
   private func makeCall(_ id: Int) {
     let channel = channels[Int(time.random(in: 0...UInt64(channels.count - 1)))]
     let call = SimulatedCall.draw(time)
+    callsMade += 1
     let cancelsAfter = time.random(in: 0...5) == 0 ? time.random(in: 0...Self.second) : nil
     let task = start(id, call, channel)
     if let cancelsAfter {
