@@ -11,6 +11,8 @@ final class Harness: Sendable {
   let authority: TestAuthority
   let group: EventLoopGroup
   let server: Server
+  /// The server's.
+  let tls: TLSContext
   let logger: Logger
 
   /// Methods of the slave's service serve as examples of three shapes, the user's query of the fourth.
@@ -28,6 +30,7 @@ final class Harness: Sendable {
     authority: TestAuthority? = nil, limits: ConnectionLimits = ConnectionLimits(),
     port: UInt16 = 0, admitsStrangers: Bool = false, credentials: Credentials? = nil,
     permissions: PermissionTable = Harness.permissions,
+    interceptors: [any ServerInterceptor] = [], serverLogger: Logger? = nil,
     routes: (inout Router) -> Void
   ) throws {
     let authority = try authority ?? TestAuthority()
@@ -40,13 +43,14 @@ final class Harness: Sendable {
       address: Address(host: "127.0.0.1", port: port), cluster: "test")
     configuration.limits = limits
     configuration.permissions = permissions
+    configuration.interceptors = interceptors
     var router = Router()
     routes(&router)
+    tls = try .server(
+      credentials ?? authority.credentials(.slave, "scs-1"), admitsStrangers: admitsStrangers)
     server = Server(
-      configuration: configuration,
-      tls: try .server(
-        credentials ?? authority.credentials(.slave, "scs-1"), admitsStrangers: admitsStrangers),
-      router: router, group: group, logger: logger)
+      configuration: configuration, tls: tls, router: router, group: group,
+      logger: serverLogger ?? logger)
     try server.start()
   }
 

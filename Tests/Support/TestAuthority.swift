@@ -24,10 +24,19 @@ public final class TestAuthority: Sendable {
       issuer: name, subject: name, signatureAlgorithm: .ecdsaWithSHA256,
       extensions: try Certificate.Extensions {
         Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
-        Critical(KeyUsage(keyCertSign: true))
+        Critical(KeyUsage(keyCertSign: true, cRLSign: true))
       },
       issuerPrivateKey: .init(key))
     certificatePEM = try certificate.serializeAsPEM().pemString
+  }
+
+  /// A list of revoked certificates, PEM; the times are seconds from now.
+  public func revocationList(
+    of revoked: [Credentials] = [], from start: Double = -300, to end: Double? = 3600
+  ) throws -> String {
+    try revocationListPEM(
+      of: revoked.map(\.certificatePEM), issuer: Certificate(pemEncoded: certificatePEM), key: key,
+      from: start, to: end)
   }
 
   /// A node of this authority's cluster.

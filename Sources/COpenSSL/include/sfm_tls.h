@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sfm_revocation.h"
+
 typedef struct sfm_tls_context sfm_tls_context;
 typedef struct sfm_tls sfm_tls;
 

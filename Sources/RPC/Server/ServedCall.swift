@@ -13,14 +13,32 @@ public struct CallRecord: Sendable {
   public let sentBytes: Int
 }
 
+/// A call that a server turned away before any handler: no such method, no permission, too much to do.
+public struct RefusedCall: Sendable {
+  /// As the caller wrote it, its first 100 bytes.
+  public let method: String
+  public let caller: Identity?
+  public let error: RPCError
+  let metadata: [MetadataEntry]
+
+  /// The caller's trace, where it sent a valid one.
+  public var trace: TraceContext? { metadata.isEmpty ? nil : TraceContext(metadata) }
+}
+
 /// Sees every call that a server takes: for audit, tracing, quotas.
 ///
-/// Both run on the connection's loop, in the middle of its work: they must not wait.
+/// All run on the connection's loop, in the middle of its work: they must not wait.
 public protocol ServerInterceptor: Sendable {
   /// Before the handler. What it throws is the call's answer, and the handler does not run.
   func begins(_ context: CallContext) throws(RPCError)
   /// Once for each call that ``begins(_:)`` let in.
   func ended(_ context: CallContext, _ record: CallRecord)
+  /// The server refused a call by itself; ``begins(_:)`` did not see it. Does nothing by default.
+  func refused(_ call: RefusedCall)
+}
+
+extension ServerInterceptor {
+  public func refused(_ call: RefusedCall) {}
 }
 
 /// A call that runs on a server. Confined to its loop.

@@ -315,7 +315,8 @@ public final class Server: @unchecked Sendable {
     let deadline = now + start.timeoutMicroseconds * 1000
     let context = CallContext(
       method: entry.route.name, caller: connection.peer, deadlineNanoseconds: deadline,
-      arrivalNanoseconds: now, metadata: start.metadata, loop: connection.loop)
+      arrivalNanoseconds: now, metadata: start.metadata,
+      idempotency: entry.route.idempotency, loop: connection.loop)
     for (index, interceptor) in configuration.interceptors.enumerated() {
       do throws(RPCError) {
         try interceptor.begins(context)
@@ -334,6 +335,11 @@ public final class Server: @unchecked Sendable {
   private func note(_ refusal: RPCError, _ start: RequestStart, _ caller: Identity?) {
     let counter = "Call" + (refusal.reason.isEmpty ? "Refused" : refusal.reason)
     counters.count(counter)
+    if !configuration.interceptors.isEmpty {
+      let call = RefusedCall(
+        method: Self.text(start.method), caller: caller, error: refusal, metadata: start.metadata)
+      for interceptor in configuration.interceptors { interceptor.refused(call) }
+    }
     guard refusal.code == .permissionDenied || refusal.code == .unauthenticated else { return }
     log(
       .warning, "call refused",
@@ -380,9 +386,11 @@ public final class Server: @unchecked Sendable {
   }
 
   func logHandlerFailure(_ context: CallContext, _ error: any Error) {
-    logger.error(
-      "handler failed", metadata: ["method": "\(context.method)", "error": "\(error)"])
+    var metadata: Logger.Metadata = ["method": "\(context.method)", "error": "\(error)"]
+    if let trace = context.trace { metadata["trace"] = "\(trace.traceIDText)" }
+    logger.error("handler failed", metadata: metadata)
   }
+
 
   private func refusal(
     _ entry: RouteTable.Entry?, _ start: RequestStart, _ caller: Identity?

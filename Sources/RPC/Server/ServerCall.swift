@@ -10,27 +10,31 @@ public struct CallContext: Sendable {
   public let deadlineNanoseconds: UInt64
   public let arrivalNanoseconds: UInt64
   public let metadata: [MetadataEntry]
+  /// What the schema says of the method.
+  public let idempotency: Idempotency
   /// Whose clock it is; the machine's where there is none.
   private let loop: EventLoop?
 
   public init(
     method: String, caller: Identity?, deadlineNanoseconds: UInt64,
-    metadata: [MetadataEntry] = []
+    metadata: [MetadataEntry] = [], idempotency: Idempotency = .unknown
   ) {
     self.init(
       method: method, caller: caller, deadlineNanoseconds: deadlineNanoseconds,
-      arrivalNanoseconds: SystemClock().monotonicNanoseconds(), metadata: metadata, loop: nil)
+      arrivalNanoseconds: SystemClock().monotonicNanoseconds(), metadata: metadata,
+      idempotency: idempotency, loop: nil)
   }
 
   init(
     method: String, caller: Identity?, deadlineNanoseconds: UInt64, arrivalNanoseconds: UInt64,
-    metadata: [MetadataEntry], loop: EventLoop?
+    metadata: [MetadataEntry], idempotency: Idempotency, loop: EventLoop?
   ) {
     self.method = method
     self.caller = caller
     self.deadlineNanoseconds = deadlineNanoseconds
     self.arrivalNanoseconds = arrivalNanoseconds
     self.metadata = metadata
+    self.idempotency = idempotency
     self.loop = loop
   }
 
