@@ -19,6 +19,8 @@ let histogram = Target.Dependency.product(name: "Histogram", package: "hdrhistog
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let signals = Target.Dependency.product(
+  name: "UnixSignals", package: "swift-service-lifecycle")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 
 let package = Package(
@@ -88,7 +90,7 @@ let package = Package(
       dependencies: ["Base", "Messages", "RPC", logging, crypto, certificates, asn1],
       swiftSettings: house),
     .target(
-      name: "DaemonSupport", dependencies: ["Base", "RPC", logging, lifecycle, toml],
+      name: "DaemonSupport", dependencies: ["Base", "RPC", logging, lifecycle, signals, toml],
       swiftSettings: house),
     .target(
       name: "ImagePipeline",

@@ -12,11 +12,15 @@ public struct CommonConfiguration: Sendable, Equatable {
   public var joinFile: String?
   public var logLevel: Logger.Level
   public var shutdownGraceSeconds: Int
+  /// The authority's list of revoked certificates, PEM; read at the start and at each reload.
+  public var revocationList: String?
+  public var rpc: RPCSettings
 
   public init(
     cluster: String, node: String, listen: Address, stateDirectory: String,
     keyControl: Address? = nil, joinFile: String? = nil, logLevel: Logger.Level = .info,
-    shutdownGraceSeconds: Int = 20
+    shutdownGraceSeconds: Int = 20, revocationList: String? = nil,
+    rpc: RPCSettings = RPCSettings()
   ) {
     self.cluster = cluster
     self.node = node
@@ -26,6 +30,8 @@ public struct CommonConfiguration: Sendable, Equatable {
     self.joinFile = joinFile
     self.logLevel = logLevel
     self.shutdownGraceSeconds = shutdownGraceSeconds
+    self.revocationList = revocationList
+    self.rpc = rpc
   }
 
   /// - Parameter needsKeyControl: false for the KCE, which has nobody to join.
@@ -43,5 +49,7 @@ public struct CommonConfiguration: Sendable, Equatable {
     logLevel = try file.choice("log_level", default: .info)
     // systemd kills after 90 seconds unless its unit says otherwise.
     shutdownGraceSeconds = try file.integer("shutdown_grace_seconds", default: 20, in: 0...80)
+    revocationList = try file.table("tls").optionalAbsolutePath("revocation_list")
+    rpc = try RPCSettings(file.table("rpc"))
   }
 }

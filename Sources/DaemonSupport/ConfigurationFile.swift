@@ -92,7 +92,7 @@ public struct ConfigurationFile: ConfigurationSection {
   }
 }
 
-/// One table of a configuration: the file's own, or one of a list such as `[[slaves]]`.
+/// A table of a configuration: `[rpc]`, or one of a list such as `[[slaves]]`.
 public struct ConfigurationTable: ConfigurationSection {
   public let scope: ConfigurationScope
 }
@@ -119,7 +119,7 @@ final class ConfigurationRecord {
 /// A table with its place in the file.
 public struct ConfigurationScope {
   let path: String
-  /// "slaves[2]." for the third of the tables `[[slaves]]`.
+  /// "rpc." for the table `[rpc]`, "slaves[2]." for the third of the tables `[[slaves]]`.
   let prefix: String
   let values: [String: ConfigurationValue]
   let record: ConfigurationRecord
@@ -133,24 +133,26 @@ public struct ConfigurationScope {
   func allKeys() -> [(used: String, shown: String, name: String)] {
     values.flatMap { key, value -> [(used: String, shown: String, name: String)] in
       let own = [(used: prefix + key, shown: prefix + key, name: key)]
-      guard record.read.contains(prefix + key), case .array(let elements) = value else {
+      guard record.read.contains(prefix + key) else { return own }
+      switch value {
+      case .table(let table): return own + inner(key, table).allKeys()
+      case .array(let elements):
         return own
-      }
-      return own
-        + elements.enumerated().flatMap { index, element in
-          guard case .table(let table) = element else {
-            return [(used: String, shown: String, name: String)]()
+          + elements.enumerated().flatMap { index, element in
+            guard case .table(let table) = element else {
+              return [(used: String, shown: String, name: String)]()
+            }
+            return inner("\(key)[\(index)]", table).allKeys()
           }
-          return inner(key, index, table).allKeys()
-        }
+      default: return own
+      }
     }
   }
 
-  func inner(
-    _ key: String, _ index: Int, _ table: [String: ConfigurationValue]
-  ) -> ConfigurationScope {
+  /// - Parameter name: the table's key, with its place where it is one of a list.
+  func inner(_ name: String, _ table: [String: ConfigurationValue]) -> ConfigurationScope {
     ConfigurationScope(
-      path: path, prefix: "\(prefix)\(key)[\(index)].", values: table, record: record)
+      path: path, prefix: "\(prefix)\(name).", values: table, record: record)
   }
 }
 

@@ -108,6 +108,15 @@ extension ConfigurationSection {
     return choice
   }
 
+  /// The table `[key]`; an empty one where there is no such key, so that its settings have their defaults.
+  public func table(_ key: String) throws(ConfigurationError) -> ConfigurationTable {
+    guard let value = scope.take(key) else {
+      return ConfigurationTable(scope: scope.inner(key, [:]))
+    }
+    guard case .table(let table) = value else { throw wrongType(key, "a table, [\(key)]", value) }
+    return ConfigurationTable(scope: scope.inner(key, table))
+  }
+
   /// The tables of `[[key]]`; none where there is no such key.
   public func tables(_ key: String) throws(ConfigurationError) -> [ConfigurationTable] {
     guard let value = scope.take(key) else { return [] }
@@ -119,7 +128,7 @@ extension ConfigurationSection {
       guard case .table(let table) = element else {
         throw wrongType("\(key)[\(index)]", "a table, [[\(key)]]", element)
       }
-      tables.append(ConfigurationTable(scope: scope.inner(key, index, table)))
+      tables.append(ConfigurationTable(scope: scope.inner("\(key)[\(index)]", table)))
     }
     return tables
   }

@@ -3,6 +3,7 @@ import Glibc
 import Logging
 import RPC
 import ServiceLifecycle
+import UnixSignals
 
 /// What a daemon's start gets.
 public struct DaemonContext: Sendable {
@@ -36,6 +37,8 @@ public struct DaemonContext: Sendable {
 
 /// A daemon that runs until it is told to stop.
 public protocol RunningDaemon: Sendable {
+  /// Reads certificates and revocation lists again; what was in use stays where that fails. Calls go on.
+  func reload() async throws
   func shutdown(graceMilliseconds: UInt64) async
 }
 
@@ -80,34 +83,28 @@ public enum DaemonRunner {
     start: @escaping @Sendable (DaemonContext) async throws -> any RunningDaemon
   ) async -> Int32 {
     await run(
-      name: name, logLevel: configuration.logLevel,
-      shutdownGraceSeconds: configuration.shutdownGraceSeconds, start: start)
+      logger: logger(name: name, level: configuration.logLevel), manager: ServiceManager(),
+      shutdownGraceSeconds: configuration.shutdownGraceSeconds, rpc: configuration.rpc,
+      start: start)
   }
 
   /// Runs until SIGTERM or SIGINT, or until the start fails; returns the exit status.
   ///
-  /// SIGHUP is ignored: a daemon takes a changed configuration by a restart. A signal during the
-  /// start cancels it.
-  public static func run(
-    name: String, logLevel: Logger.Level = .info, shutdownGraceSeconds: Int = 20,
-    start: @escaping @Sendable (DaemonContext) async throws -> any RunningDaemon
-  ) async -> Int32 {
-    await run(
-      logger: logger(name: name, level: logLevel), manager: ServiceManager(),
-      shutdownGraceSeconds: shutdownGraceSeconds, start: start)
-  }
-
+  /// SIGHUP makes the daemon read its certificates again; the rest of a changed configuration is taken by a
+  /// restart. A SIGHUP during the start is answered after it; SIGTERM and SIGINT cancel the start.
   static func run(
     logger: Logger, manager: ServiceManager, shutdownGraceSeconds: Int,
+    rpc: RPCSettings = RPCSettings(),
     start: @escaping @Sendable (DaemonContext) async throws -> any RunningDaemon
   ) async -> Int32 {
-    signal(SIGHUP, SIG_IGN)
+    let hangUps = await UnixSignalsSequence(trapping: .sighup)
     signal(SIGPIPE, SIG_IGN)
     // Whatever a daemon writes is for its own user.
     umask(0o077)
     let service = DaemonService(
-      context: DaemonContext(logger: logger, group: EventLoopGroup(), manager: manager),
-      manager: manager, graceMilliseconds: UInt64(shutdownGraceSeconds) * 1000, start: start)
+      context: DaemonContext(logger: logger, group: rpc.makeEventLoops(), manager: manager),
+      manager: manager, hangUps: hangUps,
+      graceMilliseconds: UInt64(shutdownGraceSeconds) * 1000, start: start)
     let group = ServiceGroup(
       configuration: .init(
         services: [
@@ -144,6 +141,7 @@ public enum DaemonRunner {
 private struct DaemonService: Service {
   let context: DaemonContext
   let manager: ServiceManager
+  let hangUps: UnixSignalsSequence
   let graceMilliseconds: UInt64
   let start: @Sendable (DaemonContext) async throws -> any RunningDaemon
 
@@ -165,12 +163,36 @@ private struct DaemonService: Service {
     let watchdog = Task { [manager, group = context.group] in
       await Watchdog.run(manager: manager, group: group)
     }
+    let reloading = Task { await reloadAtEachHangUp(daemon) }
     // Ends by the signal, or by cancellation: both mean to stop.
     try? await gracefulShutdown()
+    reloading.cancel()
+    // Not in the middle of a reload: its READY=1 must not follow STOPPING=1.
+    await reloading.value
     manager.notify("STOPPING=1")
     context.logger.notice("stopping", metadata: ["grace_ms": "\(graceMilliseconds)"])
     await daemon.shutdown(graceMilliseconds: graceMilliseconds)
     watchdog.cancel()
+  }
+
+  private func reloadAtEachHangUp(_ daemon: any RunningDaemon) async {
+    for await _ in hangUps {
+      if Task.isCancelled { return }
+      context.logger.notice("reloading")
+      // systemd's "notify-reload" waits for these two, also where the reload failed.
+      manager.notify(
+        "RELOADING=1\nMONOTONIC_USEC=\(SystemClock().monotonicNanoseconds() / 1000)")
+      do {
+        try await daemon.reload()
+        context.logger.notice("reloaded")
+        manager.notify("READY=1\nSTATUS=reloaded")
+      } catch {
+        context.logger.error(
+          "the reload failed: what was in use stays", metadata: ["reason": "\(error)"])
+        manager.notify("READY=1")
+        manager.status("the last reload failed: \(error)")
+      }
+    }
   }
 }
 

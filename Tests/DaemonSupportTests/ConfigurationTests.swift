@@ -1,4 +1,5 @@
 import DaemonSupport
+import Foundation
 import Logging
 import RPC
 import TestSupport
@@ -117,6 +118,110 @@ import Testing
         == "c:1: 'slaves' has to be a list of tables, [[slaves]], not an integer")
     #expect(
       failure { _ = try file.boolean("flag") } == "c:2: 'flag' has to be true or false, not a text")
+  }
+
+  @Test func theTablesOfTheRPCAndOfTLS() throws {
+    let common = try load(
+      text + """
+
+        [tls]
+        revocation_list = "/etc/sfmedir/revoked.pem"
+        [rpc]
+        maximum_connections = 7
+        maximum_handshakes = 6
+        maximum_running_calls = 5
+        maximum_unread_mib = 4
+        handshake_seconds = 3
+        keepalive_seconds = 2
+        slow_reader_seconds = 9
+        maximum_connection_age_minutes = 0
+        stream_window_kib = 2000
+        connection_window_kib = 3000
+        event_loops = 2
+        busy_poll_microseconds = 0
+        """)
+    #expect(common.revocationList == "/etc/sfmedir/revoked.pem")
+    #expect(common.rpc.eventLoops == 2 && common.rpc.busyPollMicroseconds == 0)
+    let server = common.serverConfiguration(logger: CapturedLog().logger)
+    #expect(server.address == common.listen && server.cluster == "hospital")
+    #expect(server.maximumConnections == 7 && server.maximumHandshakes == 6)
+    #expect(server.maximumRunningCalls == 5 && server.maximumUnreadBytes == 4 << 20)
+    #expect(server.limits.handshakeMilliseconds == 3000)
+    #expect(server.limits.keepaliveMilliseconds == 2000)
+    #expect(server.limits.keepaliveTimeoutMilliseconds == 2000)
+    #expect(server.limits.slowReaderMilliseconds == 9000)
+    #expect(server.limits.maximumAgeMilliseconds == 0)
+    #expect(server.limits.streamWindowBytes == 2000 << 10)
+    #expect(server.limits.connectionWindowBytes == 3000 << 10)
+    #expect(server.interceptors.contains { $0 is AuditInterceptor })
+    #expect(server.interceptors.contains { $0 is TracingInterceptor })
+  }
+
+  @Test func withoutThemTheRPCsOwnDefaultsHold() throws {
+    let common = try load(text)
+    let own = ServerConfiguration(address: common.listen, cluster: common.cluster)
+    let server = common.serverConfiguration(logger: CapturedLog().logger)
+    #expect(common.revocationList == nil && common.rpc.eventLoops == nil)
+    #expect(common.rpc.busyPollMicroseconds == Int(EventLoopGroup.defaultBusyPollMicroseconds))
+    #expect(server.maximumConnections == own.maximumConnections)
+    #expect(server.maximumHandshakes == own.maximumHandshakes)
+    #expect(server.maximumRunningCalls == own.maximumRunningCalls)
+    #expect(server.maximumUnreadBytes == own.maximumUnreadBytes)
+    #expect("\(server.limits)" == "\(own.limits)")
+  }
+
+  /// What the examples show as defaults behind "#" are the defaults.
+  @Test(arguments: ["kce", "mcs", "mo", "mu", "scs"]) func theExamplesShowTheDefaults(
+    _ role: String
+  ) throws {
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .deletingLastPathComponent().deletingLastPathComponent()
+    let path = root.appendingPathComponent("cluster/config/\(role).toml").path
+    let example = try String(contentsOfFile: path, encoding: .utf8)
+    let lines = example.split(separator: "\n").map(String.init)
+    let start = try #require(lines.firstIndex(of: "#[tls]"))
+    // "#key = value" is a default, "# Words" are words.
+    let shown = lines[start...].filter { $0.hasPrefix("#") && !$0.hasPrefix("# ") }
+    let uncommented = shown.map { String($0.dropFirst()) }.joined(separator: "\n")
+    let common = try load(text + "\n" + uncommented)
+    #expect(common.revocationList == "/etc/sfmedir/revoked.pem")
+    var expected = RPCSettings()
+    expected.eventLoops = 2
+    #expect(common.rpc == expected)
+    #expect(shown.count == 15)
+  }
+
+  @Test func mistakesInTheTablesAreNamed() throws {
+    let cases: [(String, String)] = [
+      ("[rpc]\nmax_connections = 1", "/etc/c.toml:15: there is no setting 'rpc.max_connections'"),
+      ("[tls]\ncertificate = \"/x\"", "/etc/c.toml:15: there is no setting 'tls.certificate'"),
+      (
+        "[rpc]\nmaximum_connections = 0",
+        "/etc/c.toml:15: 'rpc.maximum_connections' is 0; allowed is 1 to 1000000"
+      ),
+      (
+        "[rpc]\nstream_window_kib = 1024",
+        "/etc/c.toml:15: 'rpc.stream_window_kib' is 1024; allowed is 1088 to 1048576"
+      ),
+      (
+        "[rpc]\nstream_window_kib = 4000\nconnection_window_kib = 3000",
+        "/etc/c.toml:16: 'rpc.connection_window_kib' is 3000, less than stream_window_kib, 4000"
+      ),
+      (
+        "[rpc]\nevent_loops = \"two\"",
+        "/etc/c.toml:15: 'rpc.event_loops' has to be an integer, not a text"
+      ),
+      (
+        "[tls]\nrevocation_list = \"revoked.pem\"",
+        "/etc/c.toml:15: 'tls.revocation_list' is 'revoked.pem'; the path has to begin with /"
+      ),
+    ]
+    for (added, expected) in cases {
+      #expect(failure { _ = try load(text + "\n" + added) } == expected)
+    }
+    #expect(
+      failure { _ = try load("rpc = 3\n" + text) }
+        == "/etc/c.toml:1: 'rpc' has to be a table, [rpc], not an integer")
   }
 
   @Test func syntaxErrorsHaveAPlace() throws {

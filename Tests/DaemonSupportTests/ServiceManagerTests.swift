@@ -41,6 +41,8 @@ private final class NotifySocket: @unchecked Sendable {
 
 private struct QuietDaemon: RunningDaemon {
   let stopped: Locked<UInt64?>
+  var reloading: @Sendable () throws -> Void = {}
+  func reload() async throws { try reloading() }
   func shutdown(graceMilliseconds: UInt64) async { stopped.withLock { $0 = graceMilliseconds } }
 }
 
@@ -111,6 +113,68 @@ private struct StartFailure: Error {}
     #expect(await states.value == ["READY=1", "WATCHDOG=1", "STOPPING=1"])
     #expect(log.contains("notice ready"))
     #expect(log.contains("notice stopped"))
+  }
+
+  @Test func aHangUpReloadsAndAFailureIsSurvived() async throws {
+    let folder = try TemporaryDirectory()
+    let name = folder.path("notify")
+    let socket = try NotifySocket(name)
+    let log = CapturedLog()
+    let reloads = Locked(0)
+    let daemon = QuietDaemon(stopped: Locked(nil)) {
+      let count = reloads.withLock { count in
+        count += 1
+        return count
+      }
+      if count == 2 { throw RPCError(.unauthenticated, "no such key") }
+    }
+    // READY, then SIGHUP; each answer asks for the next.
+    let states = Task.detached {
+      var states: [String] = []
+      while let state = socket.receive() {
+        states.append(state)
+        switch states.count {
+        case 1, 3: kill(getpid(), SIGHUP)
+        case 6: kill(getpid(), SIGTERM)
+        default: break
+        }
+        if state == "STOPPING=1" { break }
+      }
+      return states
+    }
+    let status = await DaemonRunner.run(
+      logger: log.logger, manager: manager(["NOTIFY_SOCKET": name]), shutdownGraceSeconds: 1
+    ) { _ in daemon }
+    #expect(status == ExitCode.ok)
+    let seen = await states.value
+    try #require(seen.count == 7, "\(seen)")
+    #expect(seen[0] == "READY=1")
+    for reload in [seen[1], seen[3]] {
+      let parts = reload.split(separator: "\n").map(String.init)
+      #expect(parts.first == "RELOADING=1")
+      let stamp = parts.last.flatMap { UInt64($0.dropFirst("MONOTONIC_USEC=".count)) } ?? 0
+      #expect((1...SystemClock().monotonicNanoseconds() / 1000).contains(stamp), "\(parts)")
+    }
+    #expect(seen[2] == "READY=1\nSTATUS=reloaded")
+    #expect(seen[4] == "READY=1")
+    #expect(seen[5] == "STATUS=the last reload failed: UNAUTHENTICATED: no such key")
+    #expect(seen[6] == "STOPPING=1")
+    #expect(log.lines.filter { $0 == "notice reloaded" }.count == 1)
+    #expect(log.contains("error the reload failed: what was in use stays"))
+  }
+
+  @Test func aHangUpDuringTheStartIsAnsweredAfterIt() async throws {
+    let log = CapturedLog()
+    let daemon = QuietDaemon(stopped: Locked(nil)) { kill(getpid(), SIGTERM) }
+    let status = await DaemonRunner.run(
+      logger: log.logger, manager: manager([:]), shutdownGraceSeconds: 1
+    ) { _ in
+      kill(getpid(), SIGHUP)
+      return daemon
+    }
+    #expect(status == ExitCode.ok)
+    let order = log.lines.filter { $0 == "notice ready" || $0.hasPrefix("notice reload") }
+    #expect(order == ["notice ready", "notice reloading", "notice reloaded"])
   }
 
   @Test func aFailedStartHasItsStatus() async {
