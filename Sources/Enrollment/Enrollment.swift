@@ -22,7 +22,7 @@ public enum Enrollment {
     guard let identity = Identity(cluster: cluster, role: role, node: node) else {
       throw .invalidName(Identity.isName(cluster) ? node : cluster)
     }
-    let store = IdentityStore(directory: "\(stateDirectory)/identity", identity: identity)
+    let store = IdentityStore(directory: directory(in: stateDirectory), identity: identity)
     let keyControl = KeyControlPeer(
       address: keyControl, cluster: cluster, group: group, logger: logger)
     let joinFile = joinFile.flatMap { PrivateFile.exists($0) ? $0 : nil }
@@ -81,21 +81,20 @@ public enum Enrollment {
     _ logger: Logger
   ) async -> NodeIdentity {
     do {
-      var request = RenewRequest()
-      // The key stays, so that only one file changes and no crash can tear the pair apart.
-      request.certificateRequest = try stored.key.certificateRequest(for: store.identity)
       let tls = try TLSContext.client(stored.nodeIdentity.credentials)
-      let reply = try await keyControl.call(KeyControlMethods.renew, request, tls)
-      let renewed = try store.save(reply, key: stored.key, authority: stored.authority)
+      let source = EnrolledCertificate(store: store, keyControl: keyControl)
+      let renewed = try await source.renew(stored, tls)
       logger.notice("renewed the certificate", metadata: ["identity": "\(store.identity)"])
-      return renewed.nodeIdentity
+      return renewed
     } catch {
       logger.warning(
-        "the certificate is not renewed; it will be tried again at the next start",
+        "the certificate is not renewed; it will be tried again",
         metadata: ["identity": "\(store.identity)", "reason": "\(error)"])
       return stored.nodeIdentity
     }
   }
+
+  static func directory(in stateDirectory: String) -> String { "\(stateDirectory)/identity" }
 }
 
 /// How the KCE is reached for one call.

@@ -13,6 +13,9 @@ public enum EnrollmentError: Error, Equatable, Sendable, CustomStringConvertible
   case unreadableIdentity(path: String, reason: String)
   case wrongIdentity(path: String, wanted: Identity, found: String)
   case expired(path: String, identity: Identity)
+  /// A certificate that is not valid at this time; the times are texts.
+  case outOfTime(identity: Identity, from: String, to: String)
+  case revocationList(path: String, reason: String)
   /// The KCE said no, or could not be asked.
   case refused(operation: String, RPCError)
   case malformedReply(String)
@@ -36,6 +39,10 @@ public enum EnrollmentError: Error, Equatable, Sendable, CustomStringConvertible
       "\(path) belongs to \(found), the configuration says \(wanted)"
     case .expired(let path, let identity):
       "the certificate \(path) of \(identity) has expired; join again with a new token"
+    case .outOfTime(let identity, let from, let to):
+      "the certificate of \(identity) is valid from \(from) to \(to), which is not now"
+    case .revocationList(let path, let reason):
+      "the revocation list \(path) cannot be used: \(reason)"
     case .refused(let operation, let error):
       "the key control entity did not \(operation): \(error.message)"
     case .malformedReply(let reason): "the key control entity's answer is unusable: \(reason)"
@@ -45,9 +52,9 @@ public enum EnrollmentError: Error, Equatable, Sendable, CustomStringConvertible
 
   public var rpcError: RPCError {
     switch self {
-    case .file, .invalidName, .malformedJoinFile, .wrongJoinFile:
+    case .file, .invalidName, .malformedJoinFile, .wrongJoinFile, .revocationList:
       RPCError(.failedPrecondition, description)
-    case .notEnrolled, .unreadableIdentity, .wrongIdentity, .expired:
+    case .notEnrolled, .unreadableIdentity, .wrongIdentity, .expired, .outOfTime:
       RPCError(.unauthenticated, description)
     case .refused(_, let error): RPCError(error.code, description, reason: error.reason)
     case .malformedReply, .keyDelivery: RPCError(.dataLoss, description)

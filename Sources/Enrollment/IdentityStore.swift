@@ -91,6 +91,7 @@ struct IdentityStore {
       key: key, certificate: own, authority: authority,
       nodeIdentity: NodeIdentity(
         identity: identity, credentials: credentials,
+        startsAtMilliseconds: own.startsAtMilliseconds,
         expiresAtMilliseconds: own.expiresAtMilliseconds))
   }
 

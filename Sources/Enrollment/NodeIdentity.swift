@@ -9,12 +9,17 @@ import X509
 public struct NodeIdentity: Sendable {
   public let identity: Identity
   public let credentials: Credentials
-  /// Milliseconds since 1970.
+  /// Milliseconds since 1970, as is the end.
+  public let startsAtMilliseconds: UInt64
   public let expiresAtMilliseconds: UInt64
 
-  public init(identity: Identity, credentials: Credentials, expiresAtMilliseconds: UInt64) {
+  public init(
+    identity: Identity, credentials: Credentials, startsAtMilliseconds: UInt64,
+    expiresAtMilliseconds: UInt64
+  ) {
     self.identity = identity
     self.credentials = credentials
+    self.startsAtMilliseconds = startsAtMilliseconds
     self.expiresAtMilliseconds = expiresAtMilliseconds
   }
 }
@@ -57,7 +62,7 @@ struct CheckedCertificate {
     return expiresAtMilliseconds - now < lifetime / 3
   }
 
-  private static func milliseconds(_ date: Date) -> UInt64 {
+  static func milliseconds(_ date: Date) -> UInt64 {
     // Certificates reach from 1950 to 9999: beyond both ends of what is asked here.
     UInt64(max(0, date.timeIntervalSince1970) * 1000)
   }

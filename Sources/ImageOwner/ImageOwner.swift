@@ -23,8 +23,9 @@ public final class ImageOwner: Sendable {
   static let idsPerQuestion = 1000
 
   public init(
-    identity: Identity, certificateExpiresAtMilliseconds: UInt64, model: HashModel,
-    keys: KeySource, master: Channel, limits: ImageOwnerLimits = ImageOwnerLimits(),
+    identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
+    model: HashModel, keys: KeySource, master: Channel,
+    limits: ImageOwnerLimits = ImageOwnerLimits(),
     entropy: any Entropy = SystemEntropy(), logger: Logger
   ) {
     self.identity = identity

@@ -8,32 +8,36 @@ public struct ImageNodeSettings: Sendable {
   public var cluster: String
   public var role: Role
   public var node: String
-  public var listen: Address
   public var stateDirectory: String
   public var joinFile: String?
   public var keyControl: Address
   public var master: Address
   public var modelPath: String
+  public var revocationList: String?
+  /// Of the channels to the master and the key control entity.
+  public var limits: ConnectionLimits
 
   public init(
-    cluster: String, role: Role, node: String, listen: Address, stateDirectory: String,
-    joinFile: String?, keyControl: Address, master: Address, modelPath: String
+    cluster: String, role: Role, node: String, stateDirectory: String, joinFile: String?,
+    keyControl: Address, master: Address, modelPath: String, revocationList: String? = nil,
+    limits: ConnectionLimits = ConnectionLimits()
   ) {
     self.cluster = cluster
     self.role = role
     self.node = node
-    self.listen = listen
     self.stateDirectory = stateDirectory
     self.joinFile = joinFile
     self.keyControl = keyControl
     self.master = master
     self.modelPath = modelPath
+    self.revocationList = revocationList
+    self.limits = limits
   }
 }
 
 /// What the daemons of owners and users share: model, identity, keys, the way to the master, a server.
 public final class ImageNode: Sendable {
-  public let identity: NodeIdentity
+  public let certificates: CertificateKeeper
   public let model: HashModel
   public let keys: KeySource
   public let master: Channel
@@ -61,12 +65,14 @@ public final class ImageNode: Sendable {
     // Before a token is spent or anybody waits: a wrong path shows at once.
     model = try await offload { try HashModel(path: settings.modelPath) }
     let node = try await Self.enrolled(settings, group, logger)
-    identity = node
-    let tls = try TLSContext.client(node.credentials)
+    certificates = try CertificateKeeper(
+      node, stateDirectory: settings.stateDirectory, keyControl: settings.keyControl,
+      revocationList: settings.revocationList, group: group, logger: logger)
+    let tls = try certificates.clientContext()
     let keyControl = Channel(
       address: settings.keyControl, tls: tls,
       expecting: PeerExpectation(cluster: settings.cluster, role: .keyControl), group: group,
-      logger: logger)
+      logger: logger, limits: settings.limits)
     logger.notice(
       "asking the key control entity for this node's keys",
       metadata: ["address": "\(settings.keyControl)"])
@@ -79,20 +85,28 @@ public final class ImageNode: Sendable {
     master = Channel(
       address: settings.master, tls: tls,
       expecting: PeerExpectation(cluster: settings.cluster, role: .master), group: group,
-      logger: logger)
+      logger: logger, limits: settings.limits)
   }
 
-  /// Serves the methods that `register` adds, and keeps the keys fresh from here on.
-  public func serve(_ register: (inout Router) -> Void) throws {
+  public var identity: Identity { certificates.identity.identity }
+
+  /// Reads the certificates again; see ``CertificateKeeper/reload()``.
+  public func reload() throws { try certificates.reload() }
+
+  /// Serves the methods that `register` adds, and keeps keys and certificate fresh from here on.
+  public func serve(
+    _ configuration: ServerConfiguration, _ register: (inout Router) -> Void
+  ) throws {
     var router = Router()
     register(&router)
     let health = router.addHealthAndReflection()
     let server = Server(
-      configuration: ServerConfiguration(address: settings.listen, cluster: settings.cluster),
-      tls: try .server(identity.credentials), router: router, group: group, logger: logger)
+      configuration: configuration, tls: try certificates.serverContext(), router: router,
+      group: group, logger: logger)
     try server.start()
     self.server.withLock { $0 = server }
     self.health.withLock { $0 = health }
+    certificates.start()
     health.setAll(.serving)
     let task = Task { [keys, logger] in
       while true {
@@ -113,7 +127,7 @@ public final class ImageNode: Sendable {
     logger.notice(
       "serving",
       metadata: [
-        "listen": "\(settings.listen.host):\(server.port)", "master": "\(settings.master)",
+        "listen": "\(configuration.address.host):\(server.port)", "master": "\(settings.master)",
         "model": "\(model.version.prefix(12))", "code_bits": "\(model.codeBits)",
         "image_key": "\(ring.current(.image)?.version ?? 0)",
         "index_key": "\(ring.current(.index)?.version ?? 0)",
@@ -123,6 +137,7 @@ public final class ImageNode: Sendable {
   /// Lets running calls end, cuts what is left after the time given.
   public func shutdown(graceMilliseconds: UInt64) async {
     refreshing.withLock { $0 }?.cancel()
+    certificates.stop()
     health.withLock { $0 }?.shutDown()
     let server = server.withLock { $0 }
     await server?.shutdown(graceMilliseconds: graceMilliseconds)

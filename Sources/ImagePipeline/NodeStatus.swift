@@ -4,7 +4,7 @@ import RPC
 /// What a daemon of an owner or user says about itself.
 public struct NodeStatus: Sendable {
   private let identity: Identity
-  private let certificateExpiresAtMilliseconds: UInt64
+  private let certificateExpiresAtMilliseconds: @Sendable () -> UInt64
   private let modelVersion: String
   private let keys: KeySource
   private let master: Channel
@@ -12,9 +12,10 @@ public struct NodeStatus: Sendable {
   /// How long the master may take: a status is asked by somebody who waits.
   private static let patience = Duration.seconds(2)
 
+  /// - Parameter certificateExpiresAtMilliseconds: asked each time: it moves with each renewal.
   public init(
-    identity: Identity, certificateExpiresAtMilliseconds: UInt64, modelVersion: String,
-    keys: KeySource, master: Channel
+    identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
+    modelVersion: String, keys: KeySource, master: Channel
   ) {
     self.identity = identity
     self.certificateExpiresAtMilliseconds = certificateExpiresAtMilliseconds
@@ -32,7 +33,7 @@ public struct NodeStatus: Sendable {
     reply.modelVersion = modelVersion
     reply.imageKeyVersion = ring.current(.image)?.version ?? 0
     reply.indexKeyVersion = ring.current(.index)?.version ?? 0
-    reply.certificateExpiresMilliseconds = certificateExpiresAtMilliseconds
+    reply.certificateExpiresMilliseconds = certificateExpiresAtMilliseconds()
     do throws(RPCError) {
       let status = try await master.unary(
         MasterCloudMethods.clusterStatus, Empty(),

@@ -21,8 +21,9 @@ public final class ImageUser: Sendable {
   private let listing: ImageListing
 
   public init(
-    identity: Identity, certificateExpiresAtMilliseconds: UInt64, model: HashModel,
-    keys: KeySource, master: Channel, limits: ImageUserLimits = ImageUserLimits(), logger: Logger
+    identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
+    model: HashModel, keys: KeySource, master: Channel, limits: ImageUserLimits = ImageUserLimits(),
+    logger: Logger
   ) {
     self.model = model
     self.keys = keys

@@ -66,7 +66,7 @@ public struct CertificateAuthority: Sendable {
     certificatePEM = try certificate.serializeAsPEM().pemString
   }
 
-  /// A new authority that may sign leaves and nothing else.
+  /// A new authority that may sign leaves and lists of revoked ones, and nothing else.
   static func make(cluster: String, clock: any Clock) throws -> CertificateAuthority {
     let key = P256.Signing.PrivateKey()
     let now = date(clock)

@@ -10,8 +10,10 @@ public final class KeyControlDaemon: RunningDaemon {
   private let server: Server
   private let health: HealthService
   private let lock: StateLock
+  private let certificates: CertificateKeeper
 
-  /// Opens the key store and serves; the certificate of the server is made anew at each start.
+  /// Opens the key store and serves; the certificate of the server is made anew at each start, at each reload,
+  /// and when its time comes.
   public static func start(
     _ configuration: KeyControlConfiguration, group: EventLoopGroup, logger: Logger,
     clock: any Clock = SystemClock()
@@ -24,44 +26,75 @@ public final class KeyControlDaemon: RunningDaemon {
     } catch {
       throw JoinTokenError.file(error)
     }
-    let credentials = try store.authority().ownCredentials(
-      node: configuration.common.node, days: configuration.certificateDays, clock: clock)
+    let common = configuration.common
+    let source = try OwnCertificate(
+      authority: store.authority(), node: common.node, days: configuration.certificateDays,
+      clock: clock)
+    let certificates = try CertificateKeeper(
+      source.load(), from: source, revocationList: common.revocationList, logger: logger,
+      clock: clock)
     let service = try KeyControlService(
       store: store, tokens: tokens, certificateDays: configuration.certificateDays, clock: clock,
       logger: logger)
     var router = service.router
     let health = router.addHealthAndReflection()
     let server = Server(
-      configuration: ServerConfiguration(
-        address: configuration.common.listen, cluster: configuration.common.cluster),
-      tls: try TLSContext.server(credentials, admitsStrangers: true), router: router,
-      group: group, logger: logger)
+      configuration: common.serverConfiguration(logger: logger),
+      tls: try certificates.serverContext(admitsStrangers: true), router: router, group: group,
+      logger: logger)
     // Looking the host's name up may block.
     try await offload { try server.start() }
+    certificates.start()
     health.setAll(.serving)
     let current = store.summary.filter(\.isCurrent).map { "\($0.kind.name)/\($0.version)" }
     logger.notice(
       "serving",
       metadata: [
-        "cluster": "\(configuration.common.cluster)", "address": "\(configuration.common.listen)",
+        "cluster": "\(common.cluster)", "address": "\(common.listen)",
         "port": "\(server.port)", "current_keys": "\(current.joined(separator: ","))",
       ])
-    return KeyControlDaemon(server: server, health: health, lock: lock)
+    return KeyControlDaemon(
+      server: server, health: health, lock: lock, certificates: certificates)
   }
 
-  private init(server: Server, health: HealthService, lock: StateLock) {
+  private init(
+    server: Server, health: HealthService, lock: StateLock, certificates: CertificateKeeper
+  ) {
     self.server = server
     self.health = health
     self.lock = lock
+    self.certificates = certificates
   }
 
   public var port: UInt16 { server.port }
 
+  public func reload() async throws { try certificates.reload() }
+
   public func shutdown(graceMilliseconds: UInt64) async {
+    certificates.stop()
     health.shutDown()
     await server.shutdown(graceMilliseconds: graceMilliseconds)
     lock.release()
   }
+}
+
+/// The KCE's own certificate, from its own authority.
+struct OwnCertificate: CertificateSource {
+  let authority: CertificateAuthority
+  let node: String
+  let days: Int
+  let clock: any Clock
+
+  func load() throws -> NodeIdentity {
+    guard let identity = Identity(cluster: authority.cluster, role: .keyControl, node: node) else {
+      throw EnrollmentError.invalidName(node)
+    }
+    return try NodeIdentity(
+      identity: identity,
+      credentials: try authority.ownCredentials(node: node, days: days, clock: clock))
+  }
+
+  func renew(_ tls: TLSContext) async throws -> NodeIdentity { try load() }
 }
 
 /// Keeps a second daemon away from the same state: two writers would lose each other's rotations.

@@ -27,7 +27,8 @@ public final class MasterService: Sendable {
   /// Opens the state under `directory`, which must exist, and replays the log.
   public init(
     node: String, cluster: String, directory: String, configuration: MasterConfiguration,
-    keys: KeyRing, tls: TLSContext, group: EventLoopGroup, logger: Logger
+    keys: KeyRing, tls: TLSContext, limits: ConnectionLimits = ConnectionLimits(),
+    group: EventLoopGroup, logger: Logger
   ) async throws {
     self.node = node
     self.configuration = configuration
@@ -41,7 +42,8 @@ public final class MasterService: Sendable {
       directory: directory + "/log", state: state, logger: logger)
     self.log = log
     slaves = SlaveDirectory(
-      configuration.slaves, cluster: cluster, tls: tls, group: group, logger: logger)
+      configuration.slaves, cluster: cluster, tls: tls, limits: limits, group: group,
+      logger: logger)
     let active = ActiveUploads()
     uploads = UploadPipeline(
       configuration: configuration, state: state, log: log, slaves: slaves, keys: keys,

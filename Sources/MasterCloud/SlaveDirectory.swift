@@ -42,15 +42,15 @@ final class SlaveDirectory: Sendable {
   private static let toleratedMisses = 2
 
   init(
-    _ addresses: [SlaveAddress], cluster: String, tls: TLSContext, group: EventLoopGroup,
-    logger: Logger
+    _ addresses: [SlaveAddress], cluster: String, tls: TLSContext,
+    limits: ConnectionLimits = ConnectionLimits(), group: EventLoopGroup, logger: Logger
   ) {
     var slaves: [String: Slave] = [:]
     for address in addresses {
       let channel = Channel(
         address: address.address, tls: tls,
         expecting: PeerExpectation(cluster: cluster, role: .slave, node: address.node),
-        group: group, logger: logger)
+        group: group, logger: logger, limits: limits)
       slaves[address.node] = Slave(address: address, channel: channel)
     }
     self.slaves = slaves

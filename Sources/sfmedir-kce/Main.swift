@@ -42,13 +42,19 @@ struct Run: AsyncParsableCommand {
 
   @OptionGroup var options: ConfigurationOption
 
-  @Flag(name: .long, help: "Check the configuration, the seal key and the key store, and exit.")
+  @Flag(
+    name: .long,
+    help: "Check the configuration, the seal key, the key store and the revocation list, and exit.")
   var check = false
 
   func run() async throws {
     let settings = try options.load()
     if check {
-      try reporting { _ = try settings.openStore().authority() }
+      try reporting {
+        let authority = try settings.openStore().authority()
+        try CertificateKeeper.checkRevocationList(
+          settings.common.revocationList, authorityPEM: authority.certificatePEM)
+      }
       print("\(options.config): ok")
       return
     }

@@ -24,13 +24,19 @@ struct MasterCommand: AsyncParsableCommand {
   @Option(name: .long, help: "The configuration file, TOML.")
   var config: String
 
-  @Flag(name: .long, help: "Check the configuration and exit.")
+  @Flag(name: .long, help: "Check the configuration and the revocation list, and exit.")
   var check = false
 
   func run() async throws {
     let settings: MasterSettings
     do {
       settings = try MasterSettings(path: config)
+      if check {
+        let common = settings.common
+        try CertificateKeeper.checkRevocationList(
+          common.revocationList, stateDirectory: common.stateDirectory, cluster: common.cluster,
+          role: .master, node: common.node)
+      }
     } catch {
       LineLogHandler.writeToStandardError("sfmedir-mcs: \(error)\n")
       throw ArgumentParser.ExitCode(DaemonSupport.ExitCode.of(error))
@@ -100,6 +106,7 @@ final class MasterDaemon: RunningDaemon {
   private let service: MasterService
   private let server: Server
   private let health: HealthService
+  private let certificates: CertificateKeeper
 
   static func start(
     _ settings: MasterSettings, _ context: DaemonContext
@@ -109,41 +116,53 @@ final class MasterDaemon: RunningDaemon {
       stateDirectory: common.stateDirectory, joinFile: common.joinFile,
       keyControl: settings.keyControl, cluster: common.cluster, role: .master, node: common.node,
       group: context.group, logger: context.logger)
-    let tls = try TLSContext.client(node.credentials)
+    let certificates = try CertificateKeeper(
+      node, stateDirectory: common.stateDirectory, keyControl: settings.keyControl,
+      revocationList: common.revocationList, group: context.group, logger: context.logger)
+    let tls = try certificates.clientContext()
     let keyControl = Channel(
       address: settings.keyControl, tls: tls,
       expecting: PeerExpectation(cluster: common.cluster, role: .keyControl),
-      group: context.group, logger: context.logger)
+      group: context.group, logger: context.logger, limits: common.rpc.limits)
     let keys = try await KeyDelivery.fetchWhenReachable(
       channel: keyControl, identity: node.identity, logger: context.logger)
     keyControl.close()
     let service = try await MasterService(
       node: common.node, cluster: common.cluster, directory: common.stateDirectory,
-      configuration: settings.master, keys: keys, tls: tls, group: context.group,
-      logger: context.logger)
+      configuration: settings.master, keys: keys, tls: tls, limits: common.rpc.limits,
+      group: context.group, logger: context.logger)
     var router = Router()
     service.register(on: &router)
     let health = router.addHealthAndReflection()
     let server = Server(
-      configuration: ServerConfiguration(address: common.listen, cluster: common.cluster),
-      tls: try .server(node.credentials), router: router, group: context.group,
+      configuration: common.serverConfiguration(logger: context.logger),
+      tls: try certificates.serverContext(), router: router, group: context.group,
       logger: context.logger)
     await service.start()
     try await offload { try server.start() }
+    certificates.start()
     health.setAll(.serving)
     context.logger.notice(
       "serving",
       metadata: ["address": "\(common.listen)", "slaves": "\(settings.master.slaves.count)"])
-    return MasterDaemon(service: service, server: server, health: health)
+    return MasterDaemon(
+      service: service, server: server, health: health, certificates: certificates)
   }
 
-  private init(service: MasterService, server: Server, health: HealthService) {
+  private init(
+    service: MasterService, server: Server, health: HealthService,
+    certificates: CertificateKeeper
+  ) {
     self.service = service
     self.server = server
     self.health = health
+    self.certificates = certificates
   }
 
+  func reload() async throws { try certificates.reload() }
+
   func shutdown(graceMilliseconds: UInt64) async {
+    certificates.stop()
     health.shutDown()
     await server.shutdown(graceMilliseconds: graceMilliseconds)
     await service.stop()

@@ -16,9 +16,10 @@ struct ImageUserSettings: Sendable {
       preconditionFailure("CommonConfiguration read no key_control from \(path)")
     }
     node = ImageNodeSettings(
-      cluster: common.cluster, role: .imageUser, node: common.node, listen: common.listen,
+      cluster: common.cluster, role: .imageUser, node: common.node,
       stateDirectory: common.stateDirectory, joinFile: common.joinFile, keyControl: keyControl,
-      master: try file.address("master"), modelPath: try file.absolutePath("model"))
+      master: try file.address("master"), modelPath: try file.absolutePath("model"),
+      revocationList: common.revocationList, limits: common.rpc.limits)
     limits.maximumImageBytes = try file.integer(
       "maximum_image_bytes", default: limits.maximumImageBytes, in: 1...(448 << 20))
     try file.finish()
@@ -32,11 +33,17 @@ struct ImageUserDaemon: RunningDaemon {
   init(_ settings: ImageUserSettings, _ context: DaemonContext) async throws {
     node = try await ImageNode(settings.node, group: context.group, logger: context.logger)
     let service = ImageUser(
-      identity: node.identity.identity,
-      certificateExpiresAtMilliseconds: node.identity.expiresAtMilliseconds, model: node.model,
+      identity: node.identity,
+      certificateExpiresAtMilliseconds: { [certificates = node.certificates] in
+        certificates.identity.expiresAtMilliseconds
+      }, model: node.model,
       keys: node.keys, master: node.master, limits: settings.limits, logger: context.logger)
-    try node.serve { service.register(in: &$0) }
+    try node.serve(settings.common.serverConfiguration(logger: context.logger)) {
+      service.register(in: &$0)
+    }
   }
+
+  func reload() async throws { try node.reload() }
 
   func shutdown(graceMilliseconds: UInt64) async {
     await node.shutdown(graceMilliseconds: graceMilliseconds)

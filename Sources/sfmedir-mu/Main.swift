@@ -1,5 +1,6 @@
 import ArgumentParser
 import DaemonSupport
+import Enrollment
 import ImagePipeline
 import RPC
 
@@ -24,7 +25,7 @@ struct ImageUserCommand: AsyncParsableCommand {
   @Option(name: .long, help: "The configuration file, TOML.")
   var config: String
 
-  @Flag(name: .long, help: "Check the configuration and the model, and exit.")
+  @Flag(name: .long, help: "Check the configuration, the revocation list and the model, and exit.")
   var check = false
 
   func run() async throws {
@@ -32,6 +33,10 @@ struct ImageUserCommand: AsyncParsableCommand {
     do {
       settings = try ImageUserSettings(path: config)
       if check {
+        let common = settings.common
+        try CertificateKeeper.checkRevocationList(
+          common.revocationList, stateDirectory: common.stateDirectory, cluster: common.cluster,
+          role: .imageUser, node: common.node)
         let model = try HashModel(path: settings.node.modelPath)
         print("\(config): ok; model \(model.version), codes of \(model.codeBits) bits")
         return

@@ -23,13 +23,19 @@ struct SlaveCommand: AsyncParsableCommand {
   @Option(name: .long, help: "The configuration file, TOML.")
   var config: String
 
-  @Flag(name: .long, help: "Check the configuration and exit.")
+  @Flag(name: .long, help: "Check the configuration and the revocation list, and exit.")
   var check = false
 
   func run() async throws {
     let settings: SlaveSettings
     do {
       settings = try SlaveSettings(path: config)
+      if check {
+        let common = settings.common
+        try CertificateKeeper.checkRevocationList(
+          common.revocationList, stateDirectory: common.stateDirectory, cluster: common.cluster,
+          role: .slave, node: common.node)
+      }
     } catch {
       LineLogHandler.writeToStandardError("sfmedir-scs: \(error)\n")
       throw ArgumentParser.ExitCode(DaemonSupport.ExitCode.of(error))
@@ -71,6 +77,7 @@ final class SlaveDaemon: RunningDaemon {
   private let service: SlaveService
   private let server: Server
   private let health: HealthService
+  private let certificates: CertificateKeeper
 
   static func start(
     _ settings: SlaveSettings, _ context: DaemonContext
@@ -80,6 +87,9 @@ final class SlaveDaemon: RunningDaemon {
       stateDirectory: common.stateDirectory, joinFile: common.joinFile,
       keyControl: settings.keyControl, cluster: common.cluster, role: .slave, node: common.node,
       group: context.group, logger: context.logger)
+    let certificates = try CertificateKeeper(
+      node, stateDirectory: common.stateDirectory, keyControl: settings.keyControl,
+      revocationList: common.revocationList, group: context.group, logger: context.logger)
     // Every segment is read at the start: not on an event loop.
     let service = try await offload {
       try SlaveService(
@@ -90,23 +100,31 @@ final class SlaveDaemon: RunningDaemon {
     service.register(on: &router)
     let health = router.addHealthAndReflection()
     let server = Server(
-      configuration: ServerConfiguration(address: common.listen, cluster: common.cluster),
-      tls: try .server(node.credentials), router: router, group: context.group,
+      configuration: common.serverConfiguration(logger: context.logger),
+      tls: try certificates.serverContext(), router: router, group: context.group,
       logger: context.logger)
     try await offload { try server.start() }
+    certificates.start()
     health.setAll(.serving)
     context.logger.notice(
       "serving", metadata: ["address": "\(common.listen)", "data": "\(settings.dataDirectory)"])
-    return SlaveDaemon(service: service, server: server, health: health)
+    return SlaveDaemon(
+      service: service, server: server, health: health, certificates: certificates)
   }
 
-  private init(service: SlaveService, server: Server, health: HealthService) {
+  private init(
+    service: SlaveService, server: Server, health: HealthService, certificates: CertificateKeeper
+  ) {
     self.service = service
     self.server = server
     self.health = health
+    self.certificates = certificates
   }
 
+  func reload() async throws { try certificates.reload() }
+
   func shutdown(graceMilliseconds: UInt64) async {
+    certificates.stop()
     health.shutDown()
     await server.shutdown(graceMilliseconds: graceMilliseconds)
     await service.stop()

@@ -70,10 +70,13 @@ final class TestCluster: Sendable {
 
   /// Runs `sfmedir` with `--json` to its end.
   @discardableResult
-  func run(_ arguments: [String]) async throws -> Outcome {
+  func run(
+    _ arguments: [String], environment: [String: String] = [:]
+  ) async throws -> Outcome {
+    var variables = environment
+    variables["SFMEDIR_CONFIG"] = directory.path("dev/cli.toml")
     let ended = try await runProgram(
-      sfmedir, arguments + ["--json"],
-      environment: ["SFMEDIR_CONFIG": directory.path("dev/cli.toml")])
+      sfmedir, arguments + ["--json"], environment: variables)
     let text = String(decoding: ended.output, as: UTF8.self)
     return Outcome(
       status: ended.status,
@@ -83,6 +86,13 @@ final class TestCluster: Sendable {
 
   func kill(_ node: String) async throws {
     #expect(try await run(["dev", "kill", "--dir", directory.path("dev"), node]).status == 0)
+  }
+
+  /// Sends a signal to a daemon.
+  func signal(_ node: String, _ number: Int32) throws {
+    let text = String(decoding: try directory.read("dev/run/\(node).json"), as: UTF8.self)
+    let process = try #require(JSONScalar.object(text)?["pid"]?.number)
+    #expect(Foundation.kill(pid_t(process), number) == 0)
   }
 
   /// Synthetic pictures in a folder of the cluster's own.

@@ -26,7 +26,7 @@ final class OwnerFixture: Sendable {
     change(&limits)
     let owner = ImageOwner(
       identity: try network.authority.identity(.imageOwner, "mo-1"),
-      certificateExpiresAtMilliseconds: 42, model: try TestImages.model(),
+      certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
       keys: TestImages.source(keys), master: try network.masterChannel(as: .imageOwner, "mo-1"),
       limits: limits, logger: network.logger)
     self.owner = owner

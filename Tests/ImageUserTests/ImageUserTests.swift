@@ -27,7 +27,7 @@ final class UserFixture: Sendable {
     masterChannel = try network.masterChannel(as: .imageOwner, "mo-1")
     let user = ImageUser(
       identity: try network.authority.identity(.imageUser, "mu-1"),
-      certificateExpiresAtMilliseconds: 42, model: try TestImages.model(),
+      certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
       keys: TestImages.source(keys), master: try network.masterChannel(as: .imageUser, "mu-1"),
       limits: limits, logger: network.logger)
     self.user = user

@@ -22,7 +22,7 @@ import X509
     let certificate = try Certificate(derEncoded: authority.certificateDER)
     let extensions = certificate.extensions
     #expect(try extensions.basicConstraints == .isCertificateAuthority(maxPathLength: 0))
-    #expect(try extensions.keyUsage == KeyUsage(keyCertSign: true))
+    #expect(try extensions.keyUsage == KeyUsage(keyCertSign: true, cRLSign: true))
     #expect(certificate.publicKey.isValidSignature(certificate.signature, for: certificate))
     let days = certificate.notValidAfter.timeIntervalSince(certificate.notValidBefore) / 86_400
     #expect((3650...3651).contains(days))

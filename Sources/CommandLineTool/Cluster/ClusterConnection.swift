@@ -11,6 +11,7 @@ public final class ClusterConnection: Sendable {
   private let group: EventLoopGroup
   private let tls: TLSContext
   private let logger: Logger
+  private let interceptors: [any ClientInterceptor]
   private struct Key: Hashable {
     let address: Address
     let node: String?
@@ -19,20 +20,24 @@ public final class ClusterConnection: Sendable {
 
   private init(
     configuration: ClientConfiguration, identity: NodeIdentity, tls: TLSContext,
-    group: EventLoopGroup, logger: Logger
+    group: EventLoopGroup, logger: Logger, interceptors: [any ClientInterceptor]
   ) {
     self.configuration = configuration
     certificateExpiresMilliseconds = identity.expiresAtMilliseconds
     self.tls = tls
     self.group = group
     self.logger = logger
+    self.interceptors = interceptors
   }
 
   deinit { close() }
 
   /// Loads the operator's identity, or joins the cluster with the token of `join_file`.
+  ///
+  /// - Parameter interceptors: see every call to a daemon, but not the joining.
   public static func open(
-    _ configuration: ClientConfiguration, logger: Logger
+    _ configuration: ClientConfiguration, logger: Logger,
+    interceptors: [any ClientInterceptor] = []
   ) async throws -> ClusterConnection {
     let group = EventLoopGroup(count: 1)
     do {
@@ -42,7 +47,8 @@ public final class ClusterConnection: Sendable {
         role: .operatorTool, node: configuration.node, group: group, logger: logger)
       let tls = try TLSContext.client(identity.credentials)
       return ClusterConnection(
-        configuration: configuration, identity: identity, tls: tls, group: group, logger: logger)
+        configuration: configuration, identity: identity, tls: tls, group: group, logger: logger,
+        interceptors: interceptors)
     } catch let error as TLSError {
       throw CommandFailure(.notPermitted, "\(error)", advice: joiningAdvice)
     } catch let error as EnrollmentError {
@@ -90,7 +96,7 @@ public final class ClusterConnection: Sendable {
       let channel = Channel(
         address: address, tls: tls,
         expecting: PeerExpectation(cluster: configuration.cluster, role: role, node: node),
-        group: group, logger: logger)
+        group: group, logger: logger, interceptors: interceptors)
       channels[key] = channel
       return channel
     }

@@ -20,7 +20,7 @@ public struct ConnectionOptions: ParsableArguments, Sendable {
   @Option(help: ArgumentHelp("Give up on a call after this time.", valueName: "seconds"))
   public var timeout: Int?
 
-  @Flag(help: "Show what the connection does, on standard error.")
+  @Flag(help: "Show what the connection does, on standard error, and trace the calls.")
   public var verbose = false
 
   public init() {}
@@ -35,8 +35,11 @@ public struct ConnectionOptions: ParsableArguments, Sendable {
 
   func connect(_ output: Output) async throws -> ClusterConnection {
     let configuration = try ClientConfiguration.load(option: config)
+    let trace = CommandTrace(verbose: verbose)
+    if let trace { output.remark("trace \(trace.id)") }
     return try await ClusterConnection.open(
-      configuration, logger: WarningLog.logger(output: output, verbose: verbose))
+      configuration, logger: WarningLog.logger(output: output, verbose: verbose),
+      interceptors: trace.map { [$0] } ?? [])
   }
 }
 
