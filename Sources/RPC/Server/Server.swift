@@ -391,7 +391,6 @@ public final class Server: @unchecked Sendable {
     logger.error("handler failed", metadata: metadata)
   }
 
-
   private func refusal(
     _ entry: RouteTable.Entry?, _ start: RequestStart, _ caller: Identity?
   ) -> RPCError? {
