@@ -25,10 +25,11 @@ public final class MasterService: Sendable {
   private static let pieceBytes = 512 << 10
 
   /// Opens the state under `directory`, which must exist, and replays the log.
+  ///
+  /// - Parameter dialer: the way to the slaves.
   public init(
     node: String, cluster: String, directory: String, configuration: MasterConfiguration,
-    keys: KeyRing, tls: TLSContext, limits: ConnectionLimits = ConnectionLimits(),
-    group: EventLoopGroup, logger: Logger
+    keys: KeyRing, dialer: Dialer, logger: Logger
   ) async throws {
     self.node = node
     self.configuration = configuration
@@ -42,8 +43,7 @@ public final class MasterService: Sendable {
       directory: directory + "/log", state: state, logger: logger)
     self.log = log
     slaves = SlaveDirectory(
-      configuration.slaves, cluster: cluster, tls: tls, limits: limits, group: group,
-      logger: logger)
+      configuration.slaves, cluster: cluster, dialer: dialer, logger: logger)
     let active = ActiveUploads()
     uploads = UploadPipeline(
       configuration: configuration, state: state, log: log, slaves: slaves, keys: keys,

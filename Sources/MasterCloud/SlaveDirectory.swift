@@ -42,15 +42,13 @@ final class SlaveDirectory: Sendable {
   private static let toleratedMisses = 2
 
   init(
-    _ addresses: [SlaveAddress], cluster: String, tls: TLSContext,
-    limits: ConnectionLimits = ConnectionLimits(), group: EventLoopGroup, logger: Logger
+    _ addresses: [SlaveAddress], cluster: String, dialer: Dialer, logger: Logger
   ) {
     var slaves: [String: Slave] = [:]
     for address in addresses {
-      let channel = Channel(
-        address: address.address, tls: tls,
-        expecting: PeerExpectation(cluster: cluster, role: .slave, node: address.node),
-        group: group, logger: logger, limits: limits)
+      let channel = dialer.channel(
+        to: address.address,
+        expecting: PeerExpectation(cluster: cluster, role: .slave, node: address.node))
       slaves[address.node] = Slave(address: address, channel: channel)
     }
     self.slaves = slaves

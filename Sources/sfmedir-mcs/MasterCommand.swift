@@ -129,8 +129,10 @@ final class MasterDaemon: RunningDaemon {
     keyControl.close()
     let service = try await MasterService(
       node: common.node, cluster: common.cluster, directory: common.stateDirectory,
-      configuration: settings.master, keys: keys, tls: tls, limits: common.rpc.limits,
-      group: context.group, logger: context.logger)
+      configuration: settings.master, keys: keys,
+      dialer: Dialer(
+        tls: tls, group: context.group, logger: context.logger, limits: common.rpc.limits),
+      logger: context.logger)
     var router = Router()
     service.register(on: &router)
     let health = router.addHealthAndReflection()

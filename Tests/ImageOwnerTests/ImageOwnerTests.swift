@@ -25,7 +25,7 @@ final class OwnerFixture: Sendable {
     limits.maximumImageBytes = 4 << 20
     change(&limits)
     let owner = ImageOwner(
-      identity: try network.authority.identity(.imageOwner, "mo-1"),
+      identity: try network.identity(.imageOwner, "mo-1"),
       certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
       keys: TestImages.source(keys), master: try network.masterChannel(as: .imageOwner, "mo-1"),
       limits: limits, logger: network.logger)
@@ -286,7 +286,7 @@ func refusalOf(_ body: () async throws -> Void) async -> RPCError? {
 
   @Test func strangersMayNotStore() async throws {
     let fixture = try OwnerFixture()
-    let address = Address(host: "127.0.0.1", port: fixture.server.port)
+    let address = fixture.server.address
     let user = try fixture.network.channel(to: address, of: .imageOwner, as: .imageUser, "mu-1")
     let error = await refusalOf {
       _ = try await user.unary(

@@ -3,23 +3,29 @@ import Messages
 import RPC
 import TestSupport
 
-/// Real servers and channels over TLS on this machine, with certificates of one authority.
+/// Servers and channels within this process; who they are is said, not proved.
 public final class TestNetwork: Sendable {
-  public let authority: TestAuthority
+  public let cluster = "test"
   public let group: EventLoopGroup
   public let master = FakeMaster()
-  public let masterAddress: Address
+  public let masterAddress = Address(host: "mcs-1", port: 1)
+  private let network = InProcessNetwork()
   private let masterServer: Server
   public let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
   public init() throws {
-    authority = try TestAuthority()
     group = EventLoopGroup(count: 2)
     var router = Router()
     master.register(in: &router)
-    masterServer = try Self.start(
-      router, as: authority.credentials(.master, "mcs-1"), group, logger)
-    masterAddress = Address(host: "127.0.0.1", port: masterServer.port)
+    masterServer = Self.makeServer(router, masterAddress, cluster, group, logger)
+    try network.listen(masterServer, as: identity(.master, "mcs-1"), at: masterAddress)
+  }
+
+  public func identity(_ role: Role, _ node: String) throws -> Identity {
+    guard let identity = Identity(cluster: cluster, role: role, node: node) else {
+      throw RPCError(.invalidArgument, "'\(node)' is no name")
+    }
+    return identity
   }
 
   /// A server of that node with whatever `register` adds, and a channel of a person at the command line to it.
@@ -28,9 +34,9 @@ public final class TestNetwork: Sendable {
   ) throws -> (server: Server, channel: Channel) {
     var router = Router()
     register(&router)
-    let server = try Self.start(router, as: authority.credentials(role, node), group, logger)
-    let channel = try channel(
-      to: Address(host: "127.0.0.1", port: server.port), of: role, as: .operatorTool, "person")
+    let server = Self.makeServer(router, Address(host: node, port: 1), cluster, group, logger)
+    try network.listen(server, as: identity(role, node), at: server.address)
+    let channel = try channel(to: server.address, of: role, as: .operatorTool, "person")
     return (server, channel)
   }
 
@@ -41,25 +47,21 @@ public final class TestNetwork: Sendable {
   public func channel(
     to address: Address, of role: Role, as caller: Role, _ node: String
   ) throws -> Channel {
-    Channel(
-      address: address, tls: try .client(try authority.credentials(caller, node)),
-      expecting: PeerExpectation(cluster: authority.cluster, role: role), group: group,
-      logger: logger)
+    network.channel(
+      to: address, as: try identity(caller, node),
+      expecting: PeerExpectation(cluster: cluster, role: role), group: group, logger: logger)
   }
 
   public func stop(_ servers: [Server]) async {
     for server in servers + [masterServer] { await server.shutdown(graceMilliseconds: 100) }
   }
 
-  private static func start(
-    _ router: Router, as credentials: Credentials, _ group: EventLoopGroup, _ logger: Logger
-  ) throws -> Server {
-    let configuration = ServerConfiguration(
-      address: Address(host: "127.0.0.1", port: 0), cluster: "test")
-    let server = Server(
-      configuration: configuration, tls: try .server(credentials), router: router, group: group,
-      logger: logger)
-    try server.start()
-    return server
+  private static func makeServer(
+    _ router: Router, _ address: Address, _ cluster: String, _ group: EventLoopGroup,
+    _ logger: Logger
+  ) -> Server {
+    Server(
+      inProcess: ServerConfiguration(address: address, cluster: cluster), router: router,
+      group: group, logger: logger)
   }
 }

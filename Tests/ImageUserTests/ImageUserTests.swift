@@ -26,7 +26,7 @@ final class UserFixture: Sendable {
     change(&limits)
     masterChannel = try network.masterChannel(as: .imageOwner, "mo-1")
     let user = ImageUser(
-      identity: try network.authority.identity(.imageUser, "mu-1"),
+      identity: try network.identity(.imageUser, "mu-1"),
       certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
       keys: TestImages.source(keys), master: try network.masterChannel(as: .imageUser, "mu-1"),
       limits: limits, logger: network.logger)

@@ -11,6 +11,28 @@ import Testing
 
 @testable import MasterCloud
 
+/// Where the tests' servers listen; each takes an address of its own.
+enum TestServers {
+  static let network = InProcessNetwork()
+  private static let count = Locked<UInt16>(0)
+
+  /// A server that answers as that node.
+  static func serve(
+    _ router: Router, as identity: Identity, _ group: EventLoopGroup, _ logger: Logger
+  ) throws -> Server {
+    let port = count.withLock { count in
+      count += 1
+      return count
+    }
+    let address = Address(host: identity.node, port: port)
+    let server = Server(
+      inProcess: ServerConfiguration(address: address, cluster: identity.cluster),
+      router: router, group: group, logger: logger)
+    try network.listen(server, as: identity, at: address)
+    return server
+  }
+}
+
 /// A slave as a process would run it, but in this one.
 final class TestSlave: Sendable {
   let node: String
@@ -27,16 +49,12 @@ final class TestSlave: Sendable {
       node: node, directory: directory.path("segments"), configuration: .init(), logger: logger)
     var router = Router()
     service.register(on: &router)
-    server = Server(
-      configuration: ServerConfiguration(
-        address: Address(host: "127.0.0.1", port: 0), cluster: authority.cluster),
-      tls: try .server(authority.credentials(.slave, node)), router: router, group: group,
-      logger: logger)
-    try server.start()
+    server = try TestServers.serve(
+      router, as: authority.identity(.slave, node), group, logger)
   }
 
   var address: SlaveAddress {
-    SlaveAddress(node: node, address: Address(host: "127.0.0.1", port: server.port))
+    SlaveAddress(node: node, address: server.address)
   }
 
   /// As a crash would: connections break, nothing is answered any more.
@@ -67,13 +85,9 @@ final class SlowSlave: Sendable {
       asked.withLock { $0 += 1 }
       try await Task.sleep(for: .seconds(3600))
     }
-    server = Server(
-      configuration: ServerConfiguration(
-        address: Address(host: "127.0.0.1", port: 0), cluster: authority.cluster),
-      tls: try .server(authority.credentials(.slave, node)), router: router, group: group,
-      logger: logger)
-    try server.start()
-    address = SlaveAddress(node: node, address: Address(host: "127.0.0.1", port: server.port))
+    server = try TestServers.serve(
+      router, as: authority.identity(.slave, node), group, logger)
+    address = SlaveAddress(node: node, address: server.address)
   }
 }
 
@@ -118,22 +132,19 @@ final class MasterHarness: Sendable {
     master = try await MasterService(
       node: "mcs-1", cluster: authority.cluster, directory: self.directory.path,
       configuration: configuration, keys: self.keys,
-      tls: try .client(authority.credentials(.master, "mcs-1")), group: group, logger: logger)
+      dialer: TestServers.network.dialer(
+        as: authority.identity(.master, "mcs-1"), group: group, logger: logger),
+      logger: logger)
     var router = Router()
     master.register(on: &router)
-    server = Server(
-      configuration: ServerConfiguration(
-        address: Address(host: "127.0.0.1", port: 0), cluster: authority.cluster),
-      tls: try .server(authority.credentials(.master, "mcs-1")), router: router, group: group,
-      logger: logger)
-    try server.start()
+    server = try TestServers.serve(
+      router, as: authority.identity(.master, "mcs-1"), group, logger)
     await master.start()
   }
 
   func channel(_ role: Role, _ node: String) throws -> Channel {
-    Channel(
-      address: Address(host: "127.0.0.1", port: server.port),
-      tls: try .client(authority.credentials(role, node)),
+    TestServers.network.channel(
+      to: server.address, as: try authority.identity(role, node),
       expecting: PeerExpectation(cluster: authority.cluster, role: .master), group: group,
       logger: logger)
   }
@@ -157,9 +168,8 @@ final class MasterHarness: Sendable {
   func shadowsOnSlaves() async throws -> UInt64 {
     var sum: UInt64 = 0
     for slave in slaves {
-      let channel = Channel(
-        address: slave.address.address,
-        tls: try .client(authority.credentials(.master, "mcs-1")),
+      let channel = TestServers.network.channel(
+        to: slave.address.address, as: try authority.identity(.master, "mcs-1"),
         expecting: PeerExpectation(cluster: authority.cluster, role: .slave), group: group,
         logger: logger)
       sum += try await channel.unary(

@@ -44,7 +44,9 @@ private actor DyingLog: ReplicatedLog {
       directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
     let directoryOfSlaves = SlaveDirectory(
       slaves.map(\.address), cluster: authority.cluster,
-      tls: try .client(authority.credentials(.master, "mcs-1")), group: group, logger: logger)
+      dialer: TestServers.network.dialer(
+        as: try authority.identity(.master, "mcs-1"), group: group, logger: logger),
+      logger: logger)
     await directoryOfSlaves.poll()
     let image = TestImage(seed: 5, bytes: 8000)
     let uploads = UploadPipeline(
@@ -89,12 +91,13 @@ private actor DyingLog: ReplicatedLog {
     let active = ActiveUploads()
     let upload = PendingUpload(imageID: begin.imageID, epoch: 1)
     active.insert(upload)
-    let authority = try TestAuthority()
     let sweeper = Sweeper(
       state: state, log: log,
       slaves: SlaveDirectory(
-        [], cluster: "test", tls: try .client(authority.credentials(.master, "m")),
-        group: EventLoopGroup(count: 1), logger: MasterServiceTests.quietLogger),
+        [], cluster: "test",
+        dialer: TestServers.network.dialer(
+          as: nil, group: EventLoopGroup(count: 1), logger: MasterServiceTests.quietLogger),
+        logger: MasterServiceTests.quietLogger),
       active: active, logger: MasterServiceTests.quietLogger)
     try await sweeper.sweep()
     #expect(try await state.pendingUploads() == [upload])

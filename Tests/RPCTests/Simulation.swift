@@ -180,7 +180,8 @@ final class Simulation: @unchecked Sendable {
     let isGoingAway = (failure as? RPCError)?.wasNotStarted == true && !call.shape.isUnary
     if mustSucceed, !isGoingAway { complain("call \(id) on a healed network: \(failure)") }
     // The reader's own pauses notice a cancellation first.
-    let error = failure as? RPCError ?? (failure is CancellationError ? RPCError(.cancelled, "") : nil)
+    let error =
+      failure as? RPCError ?? (failure is CancellationError ? RPCError(.cancelled, "") : nil)
     guard let error else {
       complain("call \(id): \(failure)")
       return

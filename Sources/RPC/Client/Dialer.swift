@@ -11,9 +11,14 @@ public struct Dialer: Sendable {
   }
 
   /// Over TLS.
-  public init(tls: TLSContext, group: EventLoopGroup, logger: Logger) {
+  public init(
+    tls: TLSContext, group: EventLoopGroup, logger: Logger,
+    limits: ConnectionLimits = ConnectionLimits()
+  ) {
     self.init { address, expectation in
-      Channel(address: address, tls: tls, expecting: expectation, group: group, logger: logger)
+      Channel(
+        address: address, tls: tls, expecting: expectation, group: group, logger: logger,
+        limits: limits)
     }
   }
 

@@ -48,10 +48,10 @@ final class InProcessLink: @unchecked Sendable {
       let listener = findListener?()
       findListener = nil
       do throws(RPCError) {
-        guard let listener else { throw Server.nobodyListens }
-        let loop = try listener.server.loopForConnection()
+        guard let listener, let server = listener.server else { throw Server.nobodyListens }
+        let loop = try server.loopForConnection()
         serverLoop = loop
-        Self.later(on: loop) { [self] in accept(listener, loop) }
+        Self.later(on: loop) { [self] in accept(listener, server, loop) }
       } catch {
         toClient.carry(.failed(error))
       }
@@ -60,7 +60,7 @@ final class InProcessLink: @unchecked Sendable {
     }
   }
 
-  private func accept(_ listener: InProcessListener, _ loop: EventLoop) {
+  private func accept(_ listener: InProcessListener, _ server: Server, _ loop: EventLoop) {
     guard clientIdentity != nil || listener.admitsStrangers else {
       toClient.carry(
         .failed(
@@ -71,8 +71,8 @@ final class InProcessLink: @unchecked Sendable {
     }
     serverIdentity = listener.identity
     let end = InProcessTransport(loop: loop, link: self, isClient: false)
-    server = end
-    listener.server.serve(end)
+    self.server = end
+    server.serve(end)
   }
 
   private func handOverToClient(_ parcel: Parcel) {
@@ -98,7 +98,8 @@ final class InProcessLink: @unchecked Sendable {
 
 /// A server, and who it says it is.
 struct InProcessListener: Sendable {
-  let server: Server
+  /// Nobody listens any more where its owner has dropped it.
+  weak var server: Server?
   let identity: Identity
   let admitsStrangers: Bool
 }

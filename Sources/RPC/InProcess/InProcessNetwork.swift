@@ -61,7 +61,7 @@ final class InProcessListeners: Sendable {
 
   func add(_ listener: InProcessListener, at address: Address) throws(RPCError) {
     let isFree = byAddress.withLock { all in
-      if let other = all[address], !other.server.isShutDown { return false }
+      if let other = all[address]?.server, !other.isShutDown { return false }
       all[address] = listener
       return true
     }

@@ -13,6 +13,7 @@ final class InProcessTransport: Transport {
   private let link: InProcessLink
   private let isClient: Bool
   private var state = State.connecting
+  private var peer: Identity?
   private var endIsSent = false
   /// Bytes that the other end has not taken.
   private(set) var bytesUnderWay = 0
@@ -30,7 +31,6 @@ final class InProcessTransport: Transport {
   }
 
   private var outward: Lane { isClient ? link.toServer : link.toClient }
-  private var peer: Identity? { isClient ? link.serverIdentity : link.clientIdentity }
   override var peerName: String { "\(link.name) (\(peer?.uri ?? "no certificate"))" }
 
   override func start() {
@@ -39,6 +39,7 @@ final class InProcessTransport: Transport {
     } else {
       outward.carry(.accepted)
       state = .open
+      peer = link.clientIdentity
       owner?.transportIsReady(peer)
     }
   }
@@ -50,6 +51,7 @@ final class InProcessTransport: Transport {
     case .accepted:
       guard state == .connecting else { return }
       state = .open
+      peer = link.serverIdentity
       owner?.transportIsReady(peer)
     case .bytes(let bytes): received(bytes)
     case .taken(let count):
