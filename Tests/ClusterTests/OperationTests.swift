@@ -2,8 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What an operator does with daemons that run.
-@Suite(.serialized, .timeLimit(.minutes(3))) struct OperationTests {
+/// What an operator does with daemons that run; in one suite with what an operator sees, since one more cluster at
+/// the same time would be too much for a small machine.
+extension InspectionTests {
   @Test func oneUploadIsFollowedThroughAllRoles() async throws {
     try await TestCluster.run(slaves: 4) { cluster in
       let folder = try await cluster.phantoms(1)
@@ -16,7 +17,7 @@ import Testing
       let trace = try #require(
         stored.first?.split(separator: " ").first { $0.hasPrefix("trace=") })
       #expect(trace.count == "trace=".count + 32)
-      await eventually {
+      try await cluster.wait {
         let put = (try? audit(cluster, "mcs-1")) ?? []
         let shadows = ["scs-1", "scs-2", "scs-3", "scs-4"].flatMap {
           (try? audit(cluster, $0)) ?? []
@@ -48,7 +49,7 @@ import Testing
       let ids = try await cluster.upload(first)
       let nodes = ["kce-1", "mcs-1", "mo-1", "mu-1", "scs-1", "scs-2", "scs-3"]
       for node in nodes { try cluster.signal(node, SIGHUP) }
-      await eventually {
+      try await cluster.wait {
         nodes.allSatisfy { node in
           (try? cluster.log(node))?.contains("notice   reloaded") == true
         }
@@ -68,7 +69,7 @@ import Testing
       let kept = try Data(contentsOf: URL(fileURLWithPath: certificate))
       try Data("nothing".utf8).write(to: URL(fileURLWithPath: certificate))
       try cluster.signal("mo-1", SIGHUP)
-      await eventually {
+      try await cluster.wait {
         (try? cluster.log("mo-1"))?.contains("the reload failed: what was in use stays") == true
       }
       #expect(try await cluster.upload(try await cluster.phantoms(1, seed: 3)).count == 1)

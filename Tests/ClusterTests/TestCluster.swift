@@ -88,6 +88,11 @@ final class TestCluster: Sendable {
     #expect(try await run(["dev", "kill", "--dir", directory.path("dev"), node]).status == 0)
   }
 
+  /// Looks again and again, with pauses: other processes tell nobody when they have written something.
+  func wait(until isSo: () -> Bool) async throws {
+    while !isSo() { try await Task.sleep(for: .milliseconds(20)) }
+  }
+
   /// Sends a signal to a daemon.
   func signal(_ node: String, _ number: Int32) throws {
     let text = String(decoding: try directory.read("dev/run/\(node).json"), as: UTF8.self)

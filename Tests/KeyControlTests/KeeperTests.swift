@@ -11,7 +11,7 @@ import X509
 @testable import KeyControl
 
 /// A node's certificate while the node runs.
-@Suite(.timeLimit(.minutes(1))) struct KeeperTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct KeeperTests {
   private struct Node {
     let folder: TemporaryDirectory
     let identity: NodeIdentity
