@@ -13,12 +13,13 @@ public struct RevocationList: Sendable, Equatable {
   /// - Parameters:
   ///   - pem: one list or several.
   ///   - authorityPEM: who must have signed them; nil where that is not known yet.
+  /// - Throws: what is wrong with "it"; the caller knows the file's name.
   public init(pem: String, authorityPEM: String?) throws(TLSError) {
     var summary = sfm_revocation_summary()
     var reason = [CChar](repeating: 0, count: 256)
     guard sfm_revocation_read(pem, authorityPEM, &summary, &reason, reason.count) != 0 else {
       let why = reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-      throw TLSError(description: "the revocation list: \(String(decoding: why, as: UTF8.self))")
+      throw TLSError(description: String(decoding: why, as: UTF8.self))
     }
     self.pem = pem
     revokedCount = summary.revoked
