@@ -289,14 +289,15 @@ public final class Server: @unchecked Sendable {
     }
     connection.onClosed = { [weak self, weak connection, counters] error in
       counters.closed(isHandshaking: isHandshaking)
-      counters.count(error.reason.isEmpty ? "Closed" : error.reason)
+      let counter = error.reason.isEmpty ? "Closed" : error.reason
+      counters.count(counter)
       guard let self else { return }
       connections.withLock { $0.open[number] = nil }
       log(
         CloseReason.isOrderly(error.reason) ? .debug : .warning, "connection closed",
         [
           "peer": "\(connection?.peerName ?? "")", "reason": "\(error.message)",
-          "counter": "\(error.reason)",
+          "counter": "\(counter)",
         ])
     }
     connection.start()
