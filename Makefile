@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc soak clean
+.PHONY: help demo test build protos lint bench bench-rpc soak fuzz sanitize clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -40,5 +40,19 @@ soak: ## minutes of random calls, cancellations and lost connections; ARGUMENTS=
 	swift build -c release --product sfmedir-rpc-bench
 	@cluster/bench/rpc/soak.sh $(ARGUMENTS)
 
+fuzz: ## libFuzzer on frames, headers, messages and whole connections; SECONDS=n
+	@cluster/install-dependencies.sh
+	FUZZ=1 SFMEDIR_PART=rpc swift build --sanitize=fuzzer --sanitize=address --product RPCFuzz --scratch-path .build-fuzz
+	@mkdir -p .build-fuzz/corpus .build-fuzz/found
+	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/leaks.supp .build-fuzz/debug/RPCFuzz -max_total_time=$(or $(SECONDS),60) -max_len=8192 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=.build-fuzz/found/ .build-fuzz/corpus Tests/Fuzz/Seeds
+
+# The tests of the RPC alone; in builds of their own.
+sanitize: ## the RPC's tests under the address and the thread sanitizer
+	@cluster/install-dependencies.sh
+	SFMEDIR_PART=rpc swift build --build-tests --sanitize=address --scratch-path .build-asan
+	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/leaks.supp SFMEDIR_PART=rpc swift test --skip-build --sanitize=address --scratch-path .build-asan
+	SFMEDIR_PART=rpc swift build --build-tests --sanitize=thread --scratch-path .build-tsan
+	TSAN_OPTIONS=halt_on_error=1 SFMEDIR_PART=rpc swift test --skip-build --sanitize=thread --scratch-path .build-tsan
+
 clean: ## removes what was built
-	rm -rf .build cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build
+	rm -rf .build .build-asan .build-fuzz .build-tsan cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build

@@ -280,3 +280,15 @@ if Context.environment["SFMEDIR_PART"] == "rpc" {
   ]
   package.targets.removeAll { !needed.contains($0.name) }
 }
+
+// FUZZ=1 adds libFuzzer's program (`make fuzz`), which has no main of its own. It takes files of RPCTests, which
+// therefore goes.
+if Context.environment["FUZZ"] != nil {
+  package.targets.removeAll { $0.isTest || $0.name == "TestSupport" }
+  package.products.append(.executable(name: "RPCFuzz", targets: ["RPCFuzz"]))
+  package.targets.append(
+    .executableTarget(
+      name: "RPCFuzz", dependencies: ["Base", "CWire", "Messages", "RPC", logging], path: "Tests",
+      exclude: ["Fuzz/Seeds", "Fuzz/make_seeds.py"], sources: ["Fuzz", "RPCTests/Fuzzing"],
+      swiftSettings: house + [.unsafeFlags(["-parse-as-library"])]))
+}

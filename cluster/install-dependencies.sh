@@ -10,6 +10,7 @@ packages=(
   libprotobuf-c-dev protobuf-c-compiler libssl-dev libopenblas-dev libisal-dev
   libsqlite3-dev libpng-dev libjpeg62-turbo-dev libdcmtk-dev zlib1g-dev
   python3 python3-protobuf protobuf-compiler # the client of Tests/Interop
+  openssl # makes lists of revoked certificates for the tests
   "$@"
 )
 swift_major=6

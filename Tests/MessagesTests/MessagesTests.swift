@@ -79,6 +79,25 @@ import Testing
     }
   }
 
+  /// Who hands on what it was sent must not run out of memory that the sender did not need.
+  @Test func whatWasDecodedCanBeEncoded() throws {
+    func bomb(_ count: Int) -> [UInt8] {
+      Array(repeatElement([0x0a, 0x00] as [UInt8], count: count).joined())
+    }
+    // As many empty records as decoding has memory for.
+    var (fits, tooMany) = (0, 1 << 20)
+    while tooMany - fits > 100 {
+      let count = (fits + tooMany) / 2
+      if (try? ListImagesReply(decoding: bomb(count))) != nil {
+        fits = count
+      } else {
+        tooMany = count
+      }
+    }
+    let reply = try ListImagesReply(decoding: bomb(fits))
+    #expect(reply.encoded() == bomb(fits))
+  }
+
   @Test func everyMethodIsRegisteredOnce() {
     var names: Set<String> = []
     for index in 0..<sfm_registered_method_count {

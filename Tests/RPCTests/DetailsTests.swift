@@ -112,14 +112,6 @@ import Testing
   }
 }
 
-/// A peer without sockets: the test plays its part.
-private final class ScriptedTransport: Transport {
-  func receive(_ bytes: [UInt8]) { bytes.withUnsafeBytes { owner?.transportReceived($0) } }
-  override func start() {
-    owner?.transportIsReady(Identity(cluster: "test", role: .slave, node: "scs-1"))
-  }
-}
-
 @Suite(.timeLimit(.minutes(1))) struct GoAwayTests {
   /// Calls that crossed the go-away fail at once, as not begun; those before it go on.
   @Test func callsAboveTheLastStreamWereNotStarted() async throws {

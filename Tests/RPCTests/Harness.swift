@@ -31,6 +31,7 @@ final class Harness: Sendable {
     port: UInt16 = 0, admitsStrangers: Bool = false, credentials: Credentials? = nil,
     permissions: PermissionTable = Harness.permissions,
     interceptors: [any ServerInterceptor] = [], serverLogger: Logger? = nil,
+    log: CapturedLog? = nil, configure: (inout ServerConfiguration) -> Void = { _ in },
     routes: (inout Router) -> Void
   ) throws {
     let authority = try authority ?? TestAuthority()
@@ -39,11 +40,13 @@ final class Harness: Sendable {
     var logger = Logger(label: "rpc-tests")
     logger.logLevel = .critical
     self.logger = logger
+    if let log { logger = log.logger }
     var configuration = ServerConfiguration(
       address: Address(host: "127.0.0.1", port: port), cluster: "test")
     configuration.limits = limits
     configuration.permissions = permissions
     configuration.interceptors = interceptors
+    configure(&configuration)
     var router = Router()
     routes(&router)
     tls = try .server(
@@ -86,32 +89,6 @@ func failure<Value>(_ body: () async throws(RPCError) -> Value) async -> RPCErro
   }
 }
 
-/// One whole frame, for comparing.
-struct Frame: Equatable {
-  var header: FrameHeader
-  var payload: [UInt8]
-}
-
-/// Keeps every frame that a decoder cuts.
-final class CollectedFrames: FrameSink {
-  private(set) var frames: [Frame] = []
-
-  func collector(for header: FrameHeader) -> BulkCollector? { nil }
-
-  func receive(_ header: FrameHeader, _ payload: FramePayload) throws(ProtocolViolation) {
-    frames.append(Frame(header: header, payload: payload.array))
-  }
-}
-
-extension FrameHeader {
-  /// As it goes over the wire.
-  var bytes: [UInt8] {
-    var bytes = [UInt8](repeating: 0xff, count: Self.byteCount)
-    bytes.withUnsafeMutableBytes { write(to: $0) }
-    return bytes
-  }
-}
-
 /// Talks TLS but not the protocol: sends whatever bytes a test makes up.
 final class RawPeer: TransportOwner, @unchecked Sendable {
   private let loop: EventLoop
@@ -120,14 +97,15 @@ final class RawPeer: TransportOwner, @unchecked Sendable {
   private let ready = Locked(false)
   private let closed = Locked<RPCError?>(nil)
 
-  init(_ harness: Harness, tls: TLSContext) throws {
+  init(_ harness: Harness, tls: TLSContext, port: UInt16? = nil, session: TLSSession? = nil) throws
+  {
     loop = harness.group.nextLoop()
-    let addresses = try Address(host: "127.0.0.1", port: harness.server.port).resolve(
+    let addresses = try Address(host: "127.0.0.1", port: port ?? harness.server.port).resolve(
       passive: false)
     var address = addresses[0]
     let descriptor = connectSocket(&address)
     precondition(descriptor >= 0, "connect: \(descriptor)")
-    guard let stream = TLSStream(context: tls, descriptor: descriptor) else {
+    guard let stream = TLSStream(context: tls, descriptor: descriptor, session: session) else {
       preconditionFailure("no TLS stream")
     }
     transport = SocketTransport(loop: loop, descriptor: descriptor, tls: stream, connecting: true)
@@ -170,36 +148,19 @@ final class RawPeer: TransportOwner, @unchecked Sendable {
     return sink.frames
   }
 
+  /// Says hello and waits until the server has heard it, or has closed: it takes calls now, and the ticket of
+  /// the session has come.
+  func exchangeHellos() async {
+    await send(helloFrame() + frame(FrameType.ping.rawValue, [UInt8](repeating: 0, count: 8)))
+    await eventually { [self] in
+      frames().contains { $0.header.type == .pong } || closed.withLock { $0 != nil }
+    }
+  }
+
+  /// The server's last word, where it said one.
+  func goAway() throws -> GoAway? {
+    try frames().last { $0.header.type == .goAway }.map { try GoAway(decoding: $0.payload) }
+  }
+
   func close() { loop.execute { [self] in transport.close() } }
-}
-
-/// Bytes of one frame, right or wrong.
-func frame(
-  _ type: UInt8, stream: UInt32 = 0, flags: UInt8 = 0, _ payload: [UInt8] = [],
-  length: UInt32? = nil, reserved: UInt16 = 0
-) -> [UInt8] {
-  var bytes: [UInt8] = []
-  bytes.append(bigEndian: length ?? UInt32(payload.count))
-  bytes += [type, flags]
-  bytes.append(bigEndian: reserved)
-  bytes.append(bigEndian: stream)
-  return bytes + payload
-}
-
-func helloFrame(version: UInt32 = 1) -> [UInt8] {
-  var hello = Hello()
-  hello.protocolVersion = version
-  hello.maximumFrameBytes = 1 << 20
-  hello.streamWindowBytes = 1 << 20
-  hello.connectionWindowBytes = 1 << 22
-  hello.maximumStreams = 16
-  return frame(FrameType.hello.rawValue, hello.encoded())
-}
-
-func headerFrame(_ method: String, stream: UInt32, ends: Bool = false) -> [UInt8] {
-  var header = RequestHeader()
-  header.method = method
-  header.timeoutMicroseconds = 60_000_000
-  return frame(
-    FrameType.header.rawValue, stream: stream, flags: ends ? 1 : 0, header.encoded())
 }

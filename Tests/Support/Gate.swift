@@ -28,12 +28,15 @@ public actor Gate {
   private func release(_ number: Int) { waiters.removeValue(forKey: number)?.resume() }
 }
 
-/// Waits for what must come; the test's time limit ends a wait that never does.
+/// Waits for what must come; the test's time limit ends a wait that never does. A long wait gives the processor
+/// away between looks, so that what it waits for can come.
 public func eventually(
   isolation: isolated (any Actor)? = #isolation, _ condition: () async throws -> Bool
 ) async rethrows {
+  var looks = 0
   while try await !condition() {
     if Task.isCancelled { return }
-    await Task.yield()
+    looks += 1
+    if looks < 100 { await Task.yield() } else { try? await Task.sleep(for: .milliseconds(1)) }
   }
 }

@@ -39,6 +39,9 @@ public final class TestAuthority: Sendable {
       from: start, to: end)
   }
 
+  /// For lists of revoked certificates.
+  public var privateKeyPEM: String { key.pemRepresentation }
+
   /// A node of this authority's cluster.
   public func identity(_ role: Role, _ node: String) throws -> Identity {
     guard let identity = Identity(cluster: cluster, role: role, node: node) else {
