@@ -79,7 +79,7 @@ import Testing
   }
 
   private static func connection() -> (SimulatedTime, Connection) {
-    let time = SimulatedTime()
+    let time = SimulatedTime(dice: SimulationDice())
     let loop = EventLoop(simulation: time)
     return (
       time,
@@ -92,7 +92,7 @@ import Testing
   @Test func theStreamTableIsADictionary() {
     let entropy = SeededEntropy.announced()
     let (time, connection) = Self.connection()
-    defer { time.dismissLoops() }
+    defer { time.end() }
     var table = StreamTable()
     var model: [UInt32: Stream] = [:]
     for round in 0..<20_000 {
@@ -123,7 +123,7 @@ import Testing
   @Test func turnsComeInOrder() {
     let entropy = SeededEntropy.announced()
     let (time, connection) = Self.connection()
-    defer { time.dismissLoops() }
+    defer { time.end() }
     var queue = TurnQueue()
     var model: [UInt32] = []
     for id in 1...5000 as ClosedRange<UInt32> {
@@ -231,9 +231,10 @@ import Testing
     _ = queue.insert(deadline: 1) { fired.withLock { $0.append(1) } }
     let second = queue.insert(deadline: 2) { fired.withLock { $0.append(2) } }
     _ = queue.insert(deadline: 3) { fired.withLock { $0.append(3) } }
-    queue.takeDue(now: 5)?()
+    let round = queue.round(at: 5)
+    queue.takeNext(of: round)?()
     queue.cancel(second)
-    while let action = queue.takeDue(now: 5) { action() }
+    while let action = queue.takeNext(of: round) { action() }
     #expect(fired.withLock { $0 } == [1, 3])
   }
 

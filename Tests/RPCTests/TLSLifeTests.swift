@@ -143,7 +143,7 @@ import Testing
     try await status(other)
 
     var credentials = try harness.authority.credentials(.slave, "scs-1")
-    credentials.revocationPEM = try await RevocationList.revoking([bad], of: harness.authority)
+    credentials.revocationPEM = try await OpenSSLRevocations.revoking([bad], of: harness.authority)
     try harness.tls.reload(credentials)
     // The connection that exists is told within a look of the keepalive.
     await eventually { harness.server.connectionCounters["Revoked", default: 0] == 1 }
@@ -168,7 +168,7 @@ import Testing
     let harness = try Harness(
       authority: authority, credentials: server, routes: Self.statusRoute)
     var credentials = try authority.credentials(.master, "node-1")
-    credentials.revocationPEM = try await RevocationList.revoking([server], of: authority)
+    credentials.revocationPEM = try await OpenSSLRevocations.revoking([server], of: authority)
     let error = await failure { () async throws(RPCError) in
       try await status(try! harness.channel(credentials: credentials))
     }
@@ -241,7 +241,7 @@ import Testing
 }
 
 /// Made by the openssl program, as an operator would.
-enum RevocationList {
+enum OpenSSLRevocations {
   static func revoking(
     _ credentials: [Credentials], of authority: TestAuthority
   ) async throws -> String {

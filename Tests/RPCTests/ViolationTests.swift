@@ -207,9 +207,9 @@ import Testing
       ),
     ]
     for (name, bytes, sentence) in cases {
-      let time = SimulatedTime()
+      let time = SimulatedTime(dice: SimulationDice())
       let loop = EventLoop(simulation: time)
-      defer { time.dismissLoops() }
+      defer { time.end() }
       let transport = ScriptedTransport(loop: loop)
       let connection = Connection(
         loop: loop, side: .client, transport: transport, limits: FuzzServer.limits,

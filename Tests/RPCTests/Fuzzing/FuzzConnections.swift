@@ -47,7 +47,7 @@ final class FuzzConnections {
     case 11:
       let piece = input.number() & 0x3fff
       delivery.pieceBytes = piece == 0 ? .max : piece
-    case 12: world.time.advance(UInt64(input.byte()) * 250_000_000)
+    case 12: world.time.advance(nanoseconds: UInt64(input.byte()) * 250_000_000)
     case 13:
       transport.isReading.toggle()
       if transport.isReading { transport.flush() }
@@ -163,7 +163,7 @@ final class FuzzConnections {
           begin(input.byte(), channel, calls)
         } else if transport.isClosed {
           // Back-off is over, and the next connection begins.
-          world.time.advance(10_000_000_000)
+          world.time.advance(nanoseconds: 10_000_000_000)
           begin(0, channel, calls)
           world.run()
           connector.transports.last?.receive(helloFrame(streamWindow: 16 << 10))
@@ -178,7 +178,7 @@ final class FuzzConnections {
       end(transport)
       if let connection, connection.streams.count > 0 { return "streams are left" }
     }
-    world.time.advance(120_000_000_000)
+    world.time.advance(nanoseconds: 120_000_000_000)
     let (begun, ended) = calls.withLock { $0 }
     return begun == ended ? nil : "\(begun) calls began, \(ended) ended"
   }
