@@ -81,6 +81,7 @@ import Testing
   private static func connection() -> (SimulatedTime, Connection) {
     let time = SimulatedTime(dice: SimulationDice())
     let loop = EventLoop(simulation: time)
+    time.ambient = loop
     return (
       time,
       Connection(

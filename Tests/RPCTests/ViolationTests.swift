@@ -209,6 +209,7 @@ import Testing
     for (name, bytes, sentence) in cases {
       let time = SimulatedTime(dice: SimulationDice())
       let loop = EventLoop(simulation: time)
+      time.ambient = loop
       defer { time.end() }
       let transport = ScriptedTransport(loop: loop)
       let connection = Connection(

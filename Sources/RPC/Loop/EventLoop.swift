@@ -108,7 +108,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   public var inLoop: Bool {
     guard pthread_equal(pthread_self(), threadID) != 0 else { return false }
     // All loops of a simulation share a thread.
-    return simulation.map { $0.current === self } ?? true
+    return simulation.map { ($0.current ?? $0.ambient) === self } ?? true
   }
 
   /// Nanoseconds that only grow: the machine's monotonic clock, or the simulation's.

@@ -11,6 +11,8 @@ public final class SimulatedTime: Clock, @unchecked Sendable {
   private var loops: [EventLoop] = []
   /// The loop whose work runs at this moment.
   private(set) var current: EventLoop?
+  /// The loop that the simulation's thread counts as between two runs: for who drives one loop by hand.
+  var ambient: EventLoop?
   private var timers = TimerQueue()
   private var dice: any RandomNumberGenerator
 
@@ -95,6 +97,7 @@ public final class SimulatedTime: Clock, @unchecked Sendable {
   /// Forgets the loops and all that waits in them: what is left of a simulation refers to itself in circles.
   public func end() {
     loops = []
+    ambient = nil
     timers = TimerQueue()
   }
 

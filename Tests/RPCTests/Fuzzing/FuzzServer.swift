@@ -13,6 +13,7 @@ final class FuzzServer {
 
   init(limits: ConnectionLimits = FuzzServer.limits) throws {
     loop = EventLoop(simulation: time)
+    time.ambient = loop
     var configuration = ServerConfiguration(
       address: Address(host: "127.0.0.1", port: 0), cluster: "test")
     configuration.limits = limits
