@@ -21,6 +21,11 @@ struct OutputQueue {
 
   init(buffers: LoopBuffers) { self.buffers = buffers }
 
+  /// True where small messages nearly fill a TLS record, and nothing large is among them.
+  var fillsRecord: Bool { sliceBytes == 0 && end - start >= Self.recordBytes }
+
+  private static let recordBytes = 12 << 10
+
   /// Bytes in the queue.
   var count: Int { end - start + sliceBytes }
 

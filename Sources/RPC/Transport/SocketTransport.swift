@@ -180,6 +180,8 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
         owner?.transportReceived(
           UnsafeRawBufferPointer(start: loop.buffers.read.baseAddress, count: count))
         loop.runReadyJobs()
+        // The other side may work on the first answers while this one makes the next.
+        if output.fillsRecord { flush() }
       case .wantsRead:
         sendAnswersOfTLS()
         return
