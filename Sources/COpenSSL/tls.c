@@ -16,6 +16,7 @@ enum {
   // One read(2) takes several records; the buffer exists only while a read is under way.
   read_buffer_bytes = 264 << 10,
   session_seconds = 3600,
+  records_a_key = 1 << 23,
   maximum_unsent_bytes = 1 << 20,
 };
 
@@ -44,6 +45,7 @@ struct sfm_tls {
   // Records of the bytes being encrypted that have not come yet, and whether the caller has more behind them:
   // the kernel then waits with its last, partly filled segment.
   size_t records_left;
+  size_t records;
   int more;
   int broken;
   // What the socket did not take.
@@ -401,6 +403,12 @@ int sfm_tls_encrypt(sfm_tls *self, const void *buffer, size_t count, int more) {
   size_t taken = 0;
   self->records_left = (count + SSL3_RT_MAX_PLAIN_LENGTH - 1) / SSL3_RT_MAX_PLAIN_LENGTH;
   self->more = more;
+  self->records += self->records_left;
+  if (self->records >= records_a_key) {
+    // AES-GCM wears out: RFC 8446, 5.5. The new key is used from the next record on, by both sides.
+    self->records = 0;
+    SSL_key_update(self->ssl, SSL_KEY_UPDATE_REQUESTED);
+  }
   int value = SSL_write_ex(self->ssl, buffer, count, &taken);
   self->records_left = 0;
   self->more = 0;

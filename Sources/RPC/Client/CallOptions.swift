@@ -42,7 +42,8 @@ public struct CallOptions: Sendable {
 
 /// Sees every call that a channel makes: for tracing, metrics, credentials of one's own.
 ///
-/// ``begins(_:_:)`` runs where the caller is, ``ended(_:_:)`` where the call ended: neither may wait.
+/// ``begins(_:_:)`` runs where the caller is, for every call; ``ended(_:_:_:nanoseconds:)`` where a unary call
+/// ended. Neither may wait.
 public protocol ClientInterceptor: Sendable {
   /// Before anything is sent; may change how the call is made.
   func begins(_ method: String, _ options: inout CallOptions)

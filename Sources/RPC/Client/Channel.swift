@@ -28,6 +28,8 @@ public final class Channel: @unchecked Sendable {
   private let limits: ConnectionLimits
   private let interceptors: [any ClientInterceptor]
   let loop: EventLoop
+  /// Its loops end with it.
+  private let group: EventLoopGroup?
   /// Where the channel's connection lives: a caller that runs here calls without changing threads.
   public var executor: any TaskExecutor { loop }
   private let logger: Logger
@@ -55,14 +57,15 @@ public final class Channel: @unchecked Sendable {
     self.init(
       address: address, connector: SocketConnector(address: address, tls: tls),
       expecting: expectation, loop: group.nextLoop(), logger: logger, limits: limits,
-      interceptors: interceptors)
+      interceptors: interceptors, group: group)
   }
 
   init(
     address: Address, connector: any Connector, expecting expectation: PeerExpectation,
     loop: EventLoop, logger: Logger, limits: ConnectionLimits = ConnectionLimits(),
-    interceptors: [any ClientInterceptor] = []
+    interceptors: [any ClientInterceptor] = [], group: EventLoopGroup? = nil
   ) {
+    self.group = group
     self.address = address
     self.connector = connector
     self.expectation = expectation
@@ -195,7 +198,7 @@ public final class Channel: @unchecked Sendable {
     let began = loop.nowNanoseconds()
     let deadline = began + options.timeoutNanoseconds
     guard deadline > began else { throw Self.noTime(method.name) }
-    while true {
+    for _ in 0...Self.maximumMoves {
       let connection = try await acquire(deadline, options.waitsForReady)
       switch await begin(method.name, options, on: connection, deadline) {
       case .begun(let stream):
@@ -205,6 +208,7 @@ public final class Channel: @unchecked Sendable {
       case .leaving: continue
       }
     }
+    throw leaving
   }
 
   /// Makes the connection where there is none, for as long as the time allows.

@@ -125,6 +125,15 @@ extension Connection {
     }
   }
 
+  /// Who asks and does not read would otherwise fill this side's memory with answers.
+  var refusalOfUnreadAnswers: RPCError? {
+    guard queuedBytes > Int(peerHello?.connectionWindowBytes ?? 0) else { return nil }
+    return RPCError(
+      .resourceExhausted, "\(queuedBytes) bytes of answers wait to be read",
+      reason: "Overloaded"
+    ).asRefusal
+  }
+
   private func begin(
     _ id: UInt32, _ start: RequestStart, ends: Bool
   ) throws(ProtocolViolation) {
@@ -135,14 +144,8 @@ extension Connection {
     } else if streams.count > limits.maximumStreams {
       finish(
         stream, RPCError(.resourceExhausted, "more than \(limits.maximumStreams) calls").asRefusal)
-    } else if queuedBytes > Int(peerHello?.connectionWindowBytes ?? 0) {
-      // Who asks and does not read would otherwise fill this side's memory with answers.
-      finish(
-        stream,
-        RPCError(
-          .resourceExhausted, "\(queuedBytes) bytes of answers wait to be read",
-          reason: "Overloaded"
-        ).asRefusal)
+    } else if let refusal = refusalOfUnreadAnswers {
+      finish(stream, refusal)
     } else {
       onCall?(stream, start)
     }

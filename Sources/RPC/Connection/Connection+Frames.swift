@@ -48,7 +48,8 @@ extension Connection {
 
   /// Answers to pings, refusals and credit are not held back by the mark for data.
   func checkPeerReads() {
-    if transport.pendingBytes > ConnectionLimits.outputLimitBytes {
+    if transport.pendingBytes > max(ConnectionLimits.outputLimitBytes, 2 * limits.maximumFrameBytes)
+    {
       close(RPCError(.resourceExhausted, "the peer does not read", reason: CloseReason.notReading))
     }
   }

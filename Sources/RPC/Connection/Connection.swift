@@ -26,6 +26,7 @@ final class Connection: @unchecked Sendable {
   var isDraining = false
   private(set) var isClosed = false
   private var isPumping = false
+  private var creditCame = false
   private var handshakeTimer: TimerID?
   var watch = ConnectionWatch()
 
@@ -76,6 +77,10 @@ final class Connection: @unchecked Sendable {
     watch.receivedSinceLook = true
     do {
       try body()
+      if creditCame {
+        creditCame = false
+        pump()
+      }
     } catch {
       // A server says so with the other ends of connections.
       if side == .client {
@@ -201,7 +206,8 @@ final class Connection: @unchecked Sendable {
         throw ProtocolViolation("window overflow on stream \(header.stream)")
       }
     }
-    pump()
+    // Once for all frames of a read: each look at what waits takes time.
+    creditCame = creditCame || increment > 0
   }
 
   private func receivePing(

@@ -35,11 +35,16 @@ extension Connection {
   /// Both sides have said hello.
   func startWatching() {
     scheduleKeepalive()
-    guard side == .server, limits.maximumAgeMilliseconds > 0 else { return }
+    var (oldest, grace) = (limits.maximumAgeMilliseconds, limits.ageGraceMilliseconds)
+    if peer == nil {
+      oldest = min(oldest == 0 ? .max : oldest, limits.strangerAgeMilliseconds)
+      grace = min(grace, limits.strangerAgeMilliseconds)
+    }
+    guard side == .server, oldest > 0 else { return }
     // Jitter, so that clients that came together do not all come back together.
-    let age = Double(limits.maximumAgeMilliseconds) * loop.jitter(in: 0.9...1.1)
+    let age = Double(oldest) * loop.jitter(in: 0.9...1.1)
     watch.ageTimer = loop.schedule(afterMilliseconds: UInt64(age)) { [weak self] in
-      self?.endOfAge()
+      self?.endOfAge(grace)
     }
   }
 
@@ -49,10 +54,10 @@ extension Connection {
     loop.cancel(watch.checkTimer)
   }
 
-  private func endOfAge() {
+  private func endOfAge(_ grace: UInt64) {
     guard !isClosed else { return }
     drain("this connection has reached its age")
-    watch.ageTimer = loop.schedule(afterMilliseconds: limits.ageGraceMilliseconds) { [weak self] in
+    watch.ageTimer = loop.schedule(afterMilliseconds: grace) { [weak self] in
       self?.close(
         RPCError(
           .unavailable, "the connection outlived its age", reason: CloseReason.drained))

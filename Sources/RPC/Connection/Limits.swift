@@ -23,6 +23,8 @@ public struct ConnectionLimits: Sendable {
   public var maximumAgeMilliseconds: UInt64 = 6 * 3_600_000
   /// How long calls of a connection that has reached its age may still take.
   public var ageGraceMilliseconds: UInt64 = 3_600_000
+  /// The same for both, for a peer without a certificate: it has one call to make.
+  public var strangerAgeMilliseconds: UInt64 = 60_000
   /// Longest deadline that a server accepts.
   public var maximumTimeoutMilliseconds: UInt64 = 3_600_000
 

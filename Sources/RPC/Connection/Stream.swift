@@ -66,6 +66,8 @@ final class Stream: @unchecked Sendable {
   var sendCredit: Int
   private var receiveCredit: Int
   private var unreturnedCredit = 0
+  /// Charge of messages that the receiver keeps until the other side has said all.
+  private var heldCharge = 0
   private let windowBytes: Int
   /// On the loop's clock; `.max` where there is none.
   var deadlineNanoseconds = UInt64.max
@@ -110,7 +112,13 @@ final class Stream: @unchecked Sendable {
     receivedBytes += header.payloadBytes
     inboundEnded = header.ends
     if let receiver {
-      returnCredit(charge)
+      if header.type == .message && !header.ends {
+        heldCharge += charge
+        connection.load.unreadBytes(charge)
+      } else {
+        releaseHeld()
+        returnCredit(charge)
+      }
       // Credit for a peer that does not read can be what ends the connection.
       guard !isFinished else { return }
       if header.type == .message {
@@ -145,6 +153,8 @@ final class Stream: @unchecked Sendable {
     guard !inboundEnded else { throw ProtocolViolation("stream \(id) ended twice") }
     inboundEnded = true
     if let receiver {
+      releaseHeld()
+      guard !isFinished else { return }
       receiver.receiveEnd(of: self)
       return
     }
@@ -162,6 +172,7 @@ final class Stream: @unchecked Sendable {
   func end(_ error: RPCError?, aborted: Bool) {
     guard !isFinished else { return }
     finish = .finished(error)
+    releaseHeld()
     if !outgoing.isEmpty {
       let failed = outgoing
       outgoing = []
@@ -182,6 +193,14 @@ final class Stream: @unchecked Sendable {
     receiver = nil
     taker?.finished(error)
     if aborted, let error { abort?(error) }
+  }
+
+  private func releaseHeld() {
+    guard heldCharge > 0 else { return }
+    let charge = heldCharge
+    heldCharge = 0
+    connection.load.unreadBytes(-charge)
+    returnCredit(charge)
   }
 
   private func dropInbox() {

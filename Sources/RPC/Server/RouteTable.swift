@@ -39,6 +39,9 @@ struct RouteTable: Sendable {
 
   var names: [String] { entries.map(\.route.name) }
 
+  /// Whether a route is served in spite of load.
+  func isEssential(_ route: Int) -> Bool { entries[route].isEssential }
+
   func find(_ method: UnsafeRawBufferPointer) -> Entry? {
     var slot = Self.hash(method) & (slots.count - 1)
     while slots[slot] >= 0 {

@@ -72,6 +72,11 @@ class ServedCall: @unchecked Sendable {
     return answer
   }
 
+  /// Why the server must not begin the handler now; nil where it may.
+  final func refusalOfLoad(_ stream: Stream) -> RPCError? {
+    server.refusalOfLoad(route: route) ?? stream.connection.refusalOfUnreadAnswers
+  }
+
   /// A handler's task began: it stops with the call. Most handlers of small calls are done already.
   final func watch(_ task: Task<Void, Never>, _ stream: Stream) {
     if stream.isFinished { task.cancel() } else { stream.onAbort = { _ in task.cancel() } }
@@ -91,6 +96,8 @@ final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCal
   private let body: Body
   private var request: Request?
   private var hasRequest = false
+  /// Bytes on the wire of what the handler holds.
+  private var requestBytes = 0
 
   init(context: CallContext, server: Server, route: Int, body: Body) {
     self.body = body
@@ -109,6 +116,7 @@ final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCal
       return
     }
     hasRequest = true
+    requestBytes = message.count
     if ends { start(stream) }
   }
 
@@ -130,6 +138,11 @@ final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCal
 
   private func start(_ stream: Stream) {
     guard let request = request.take() else { return }
+    // Many headers may have come before the first request was whole.
+    if let refusal = refusalOfLoad(stream) {
+      stream.connection.finish(stream, refusal)
+      return
+    }
     switch body {
     case .immediate(let body):
       do {
@@ -138,7 +151,10 @@ final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCal
         stream.connection.finish(stream, answer(to: error))
       }
     case .async(let body):
-      stream.connection.load.callBegan()
+      let load = stream.connection.load
+      let heldBytes = requestBytes
+      load.callBegan()
+      load.unreadBytes(heldBytes)
       // On the loop: at once, up to where it first waits for something.
       let task = Task.immediate(executorPreference: stream.loop) { @Sendable [self] in
         do {
@@ -147,7 +163,8 @@ final class UnaryInvocation<Request: WireMessage, Reply: WireMessage>: ServedCal
           let answer = answer(to: error)
           stream.loop.execute { stream.connection.finish(stream, answer) }
         }
-        stream.connection.load.callReturned()
+        load.unreadBytes(-heldBytes)
+        load.callReturned()
       }
       watch(task, stream)
     }

@@ -113,7 +113,12 @@ extension Server {
         return RPCError(.resourceExhausted, "\(metadataBytes) bytes of metadata are too many")
       }
     }
-    if entry.isEssential { return nil }
+    return refusalOfLoad(route: entry.index)
+  }
+
+  /// Asked when a header comes, and again when a unary request is whole: only then its handler begins.
+  func refusalOfLoad(route: Int) -> RPCError? {
+    if routes.isEssential(route) { return nil }
     if load.runningCalls >= configuration.maximumRunningCalls
       || load.unreadBytes + load.waitingBytes >= configuration.maximumUnreadBytes
     {

@@ -12,6 +12,8 @@ public struct ServerConfiguration: Sendable {
   public var maximumConnections = 1024
   /// Connections that have not said hello yet: who never does must not keep others out.
   public var maximumHandshakes = 512
+  /// Connections of peers without a certificate, where those are let in at all.
+  public var maximumStrangers = 64
   /// Handlers that run at once, over all connections; more calls are answered RESOURCE_EXHAUSTED at once.
   public var maximumRunningCalls = 4096
   /// Bytes that came and wait for their handlers, and those of answers that wait for their readers, over all
@@ -108,8 +110,9 @@ public final class Server: @unchecked Sendable {
         .unavailable, "cannot listen on \(configuration.address): \(systemMessage(descriptor))")
     }
     port = UInt16(clamping: sfm_local_port(descriptor))
-    let listener = Listener(descriptor: descriptor) { [weak self] in
+    let listener = Listener(descriptor: descriptor, loop: acceptLoop) { [weak self] in
       self?.accept(from: descriptor)
+      return self != nil
     }
     acceptLoop.execute { [self] in
       listeners = [descriptor]
@@ -270,8 +273,17 @@ public final class Server: @unchecked Sendable {
       transport.close()
       return
     }
-    connection.admit = { [configuration] identity in
-      guard let identity else { return nil }
+    var isStranger = false
+    connection.admit = { [configuration, counters] identity in
+      guard let identity else {
+        guard counters.strangerCame(atMost: configuration.maximumStrangers) else {
+          return RPCError(
+            .resourceExhausted, "too many callers without a certificate",
+            reason: "TooManyStrangers")
+        }
+        isStranger = true
+        return nil
+      }
       guard identity.cluster == configuration.cluster else {
         return RPCError(
           .unauthenticated, "a certificate of cluster '\(identity.cluster)'",
@@ -288,6 +300,7 @@ public final class Server: @unchecked Sendable {
       self?.begin(stream, start, on: connection)
     }
     connection.onClosed = { [weak self, weak connection, counters] error in
+      if isStranger { counters.strangerLeft() }
       counters.closed(isHandshaking: isHandshaking)
       let counter = error.reason.isEmpty ? "Closed" : error.reason
       counters.count(counter)

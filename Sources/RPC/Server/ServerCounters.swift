@@ -8,6 +8,7 @@ final class ServerCounters: Sendable {
   private let resumedCount = Atomic<UInt64>(0)
   private let handshakingCount = Atomic(0)
   private let openCount = Atomic(0)
+  private let strangersCount = Atomic(0)
   private let byReason = Locked<[String: UInt64]>([:])
   /// Reasons are this program's own words, so their number is small; this only bounds a mistake.
   private static let maximumReasons = 64
@@ -33,6 +34,15 @@ final class ServerCounters: Sendable {
     openCount.wrappingSubtract(1, ordering: .relaxed)
     if isHandshaking { handshakingCount.wrappingSubtract(1, ordering: .relaxed) }
   }
+
+  /// False where there are so many already.
+  func strangerCame(atMost limit: Int) -> Bool {
+    if strangersCount.wrappingAdd(1, ordering: .relaxed).newValue <= limit { return true }
+    strangerLeft()
+    return false
+  }
+
+  func strangerLeft() { strangersCount.wrappingSubtract(1, ordering: .relaxed) }
 
   func count(_ reason: String) {
     byReason.withLock { counts in

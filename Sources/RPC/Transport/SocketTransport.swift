@@ -14,6 +14,7 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
   private var wantsWritable = false
   private var isWarm = false
   private var recentEvents = 0
+  private var readIsScheduled = false
   private lazy var name = Self.peerName(descriptor)
 
   /// Reads of one turn: a fast peer must not hold up the loop's other connections.
@@ -198,7 +199,12 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
     }
     sendAnswersOfTLS()
     // More may be buffered inside OpenSSL, where epoll does not see it.
-    _ = loop.schedule(afterMilliseconds: 0) { [weak self] in self?.read() }
+    guard !readIsScheduled else { return }
+    readIsScheduled = true
+    _ = loop.schedule(afterMilliseconds: 0) { [weak self] in
+      self?.readIsScheduled = false
+      self?.read()
+    }
   }
 
   /// Reading can make TLS answer (a key update).
