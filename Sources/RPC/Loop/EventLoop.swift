@@ -7,6 +7,8 @@ import Synchronization
 protocol DescriptorHandler: AnyObject {
   /// Loop thread: epoll's events for the descriptor.
   func descriptorIsReady(_ events: UInt32)
+  /// Loop thread: nothing will ever be ready again. The descriptor is closed here.
+  func loopEnds()
 }
 
 /// Something that gathers output during a round of the loop and lets it go once at the round's end.
@@ -32,6 +34,8 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     var actions: [@Sendable () -> Void] = []
     var isAsleep = false
     var isStopping = false
+    /// The thread has ended: what comes now is dropped.
+    var isOver = false
   }
 
   private let epoll: Int32
@@ -121,7 +125,8 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     simulation?.jitter(in: range) ?? Double.random(in: range)
   }
 
-  /// Ends the thread after what it is doing; sockets are closed by their owners before.
+  /// Ends the thread after what it is doing. Sockets that their owners have not closed before are closed, and
+  /// whoever waits for them hears so. What is asked of it afterwards never happens.
   public func stop() {
     guard simulation == nil else { return }
     remote.withLock { $0.isStopping = true }
@@ -153,7 +158,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     if inLoop {
       action()
     } else {
-      wakeIfNeeded { $0.actions.append(action) }
+      wakeIfNeeded { if !$0.isOver { $0.actions.append(action) } }
     }
   }
 
@@ -249,7 +254,33 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       }
       runDueTimers()
     }
+    end()
   }
+
+  /// Sockets hold on to their loop and it to them: without this both would stay for ever.
+  private func end() {
+    for _ in 0..<Self.lastRounds {
+      for handler in handlers { handler?.loopEnds() }
+      let actions = atRoundEnd
+      atRoundEnd = []
+      for action in actions { action() }
+      flushers = []
+      if localJobs.isEmpty { break }
+      runLocalJobs()
+    }
+    (handlers, warm, atRoundEnd, flushers) = ([], [], [], [])
+    timers = TimerQueue()
+    // Released without the lock: what goes with them may come back here.
+    let dropped = remote.withLock { remote in
+      remote.isOver = true
+      defer { remote.actions = [] }
+      return remote.actions
+    }
+    _ = dropped
+  }
+
+  /// A task that tries again at once, for ever, does not keep the loop.
+  private static let lastRounds = 1000
 
   /// Everything that waits on this side; then what it wrote leaves. False where the loop is to end.
   @discardableResult
@@ -355,35 +386,5 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
       if localJobs.isEmpty { return true }
       runLocalJobs()
     }
-  }
-}
-
-private final class ThreadStart: Sendable {
-  let loop: EventLoop
-  let name: String
-  let started: OneTimeSignal
-
-  init(loop: EventLoop, name: String, started: OneTimeSignal) {
-    self.loop = loop
-    self.name = name
-    self.started = started
-  }
-}
-
-/// A one-time signal between two threads.
-private final class OneTimeSignal: @unchecked Sendable {
-  private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
-
-  init() { sem_init(semaphore, 0, 0) }
-
-  deinit {
-    sem_destroy(semaphore)
-    semaphore.deallocate()
-  }
-
-  func signal() { sem_post(semaphore) }
-
-  func wait() {
-    while sem_wait(semaphore) != 0 {}
   }
 }

@@ -18,4 +18,6 @@ final class Listener: DescriptorHandler, Sendable {
     loop.remove(descriptor)
     sfm_close(descriptor)
   }
+
+  func loopEnds() { sfm_close(descriptor) }
 }

@@ -124,6 +124,10 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
     }
   }
 
+  func loopEnds() {
+    fail(RPCError(.unavailable, "the event loop ended", reason: CloseReason.cut))
+  }
+
   /// So many events between two looks make a connection busy.
   private static let busyEvents = 16
 
