@@ -198,4 +198,30 @@ import Testing
     peer.close()
     try await fortress.survived()
   }
+
+  /// Loops end with their group, also under a channel that nobody closed: its calls hear so, and nothing stays.
+  @Test func aLoopThatEndsTakesItsSocketsAlong() async throws {
+    let fortress = try Fortress()
+    let tls = try fortress.attacker()
+    weak var loop: EventLoop?
+    do {
+      var group: EventLoopGroup? = EventLoopGroup(count: 1)
+      loop = group?.loops[0]
+      let channel = Channel(
+        address: Address(host: "127.0.0.1", port: fortress.server.port), tls: tls,
+        expecting: PeerExpectation(cluster: "test", role: .slave), group: try #require(group),
+        logger: fortress.harness.logger)
+      let waiting = Task {
+        try await channel.unary(
+          AbuseMethods.stuckOnce, Empty(), CallOptions(timeout: .seconds(100)))
+      }
+      await eventually { fortress.server.runningCalls == 1 }
+      group = nil
+      let outcome = await waiting.result
+      #expect(throws: RPCError.self) { try outcome.get() }
+    }
+    await eventually { loop == nil }
+    await fortress.release.open()
+    try await fortress.survived()
+  }
 }

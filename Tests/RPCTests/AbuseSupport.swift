@@ -14,6 +14,9 @@ enum AbuseMethods {
     "test/Nothing", clientStreams: true, serverStreams: true)
   /// Reads nothing until it is let go, cancelled or not.
   static let stuck = Method<Empty, Empty>("test/Stuck", clientStreams: true, serverStreams: true)
+  /// The same with one message.
+  static let stuckOnce = Method<Empty, Empty>(
+    "test/StuckOnce", clientStreams: false, serverStreams: false)
   /// Takes a message that can be small on the wire and large in memory.
   static let swell = Method<ListImagesReply, Empty>(
     "test/Swell", clientStreams: false, serverStreams: false)
@@ -24,7 +27,8 @@ enum AbuseMethods {
   static let permissions = PermissionTable(
     Dictionary(
       uniqueKeysWithValues: [
-        nothing.name, stuck.name, swell.name, large.name, SlaveCloudMethods.listShadows.name,
+        nothing.name, stuck.name, stuckOnce.name, swell.name, large.name,
+        SlaveCloudMethods.listShadows.name,
         SlaveCloudMethods.putShadow.name, SlaveCloudMethods.getShadow.name,
         ImageUserMethods.queryImages.name,
       ].map { ($0, [.master]) }))
@@ -34,6 +38,10 @@ enum AbuseMethods {
     CallTests.echoRoutes(&router)
     router.streaming(nothing) { _ in }
     router.streaming(stuck) { _ in await Task { await release.wait() }.value }
+    router.unary(stuckOnce) { _, _ in
+      await Task { await release.wait() }.value
+      return Empty()
+    }
     router.immediate(swell) { _, _ in Empty() }
     router.unary(large) { _, _ in
       var reply = ListShadowsReply()

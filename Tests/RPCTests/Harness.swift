@@ -130,6 +130,7 @@ final class RawPeer: TransportOwner, @unchecked Sendable {
       ready.withLock { $0 } || closed.withLock { $0 != nil }
     }
     loop.execute { [self] in
+      guard transport.owner != nil else { return }
       bytes.withUnsafeBytes { transport.output.append($0) }
       transport.outputWasAppended()
     }

@@ -76,6 +76,7 @@ import Testing
     }
     #expect(queue.count == 50_000)
     #expect(queue.capacity <= 256 << 10)
+    queue.removeAll()
   }
 
   private static func connection() -> (SimulatedTime, Connection) {
