@@ -7,7 +7,9 @@ public protocol Entropy: Sendable {
 
 extension Entropy {
   public func bytes(_ count: Int) -> [UInt8] {
-    [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+    // The library would write to what all empty arrays share.
+    if count == 0 { return [] }
+    return [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
       fill(UnsafeMutableRawBufferPointer(buffer))
       initialized = count
     }

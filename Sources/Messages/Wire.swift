@@ -117,8 +117,10 @@ extension WireMessage {
     let message = UnsafeRawPointer(encode(into: arena))
       .assumingMemoryBound(to: ProtobufCMessage.self)
     let count = protobuf_c_message_get_packed_size(message)
+    // The library would write to what all empty arrays share.
+    if count == 0 { return [] }
     return [UInt8](unsafeUninitializedCapacity: count) { buffer, written in
-      written = count == 0 ? 0 : protobuf_c_message_pack(message, buffer.baseAddress)
+      written = protobuf_c_message_pack(message, buffer.baseAddress)
     }
   }
 

@@ -120,7 +120,7 @@ public final class Channel: @unchecked Sendable {
     _ deadline: UInt64
   ) async -> Result<Reply, RPCError> {
     let receiver = UnaryReceiver<Reply>(method: method.name, loop: loop)
-    return await withTaskCancellationHandler {
+    let result = await withTaskCancellationHandler {
       await withUnsafeContinuation { (continuation: UnaryReceiver<Reply>.Continuation) in
         if loop.inLoop {
           begin(receiver, continuation, method.name, request, options, deadline)
@@ -133,6 +133,8 @@ public final class Channel: @unchecked Sendable {
     } onCancel: {
       receiver.cancel()
     }
+    loop.handover.take()
+    return result
   }
 
   private func begin<Request: WireMessage, Reply>(
@@ -226,19 +228,22 @@ public final class Channel: @unchecked Sendable {
   private func begin(
     _ method: String, _ options: CallOptions, on connection: Connection, _ deadline: UInt64
   ) async -> Beginning {
-    await withUnsafeContinuation { (done: UnsafeContinuation<Beginning, Never>) in
+    let beginning = await withUnsafeContinuation {
+      (done: UnsafeContinuation<Beginning, Never>) in
       loop.execute { [self] in
         let stream = connection.open(method, options.metadata, deadlineNanoseconds: deadline)
         if let stream {
-          done.resume(returning: .begun(stream))
+          loop.resume(done, returning: .begun(stream))
         } else if connection.isLeaving {
           lost(connection)
-          done.resume(returning: .leaving)
+          loop.resume(done, returning: .leaving)
         } else {
-          done.resume(returning: .full)
+          loop.resume(done, returning: .full)
         }
       }
     }
+    loop.handover.take()
+    return beginning
   }
 
   /// No more calls; running ones end.
@@ -266,9 +271,11 @@ public final class Channel: @unchecked Sendable {
         (done: UnsafeContinuation<Result<Connection, RPCError>, Never>) in
         loop.execute { [self] in
           if ticket.isCancelled {
-            done.resume(returning: .failure(Self.givenUp))
+            loop.resume(done, returning: .failure(Self.givenUp))
           } else {
-            ticket.id = acquire(deadline, waitsForReady) { done.resume(returning: $0) }
+            ticket.id = acquire(deadline, waitsForReady) { [loop] in
+              loop.resume(done, returning: $0)
+            }
           }
         }
       }
@@ -278,6 +285,7 @@ public final class Channel: @unchecked Sendable {
         if let id = ticket.id { answerWaiter(id, .failure(Self.givenUp)) }
       }
     }
+    loop.handover.take()
     return try result.get()
   }
 

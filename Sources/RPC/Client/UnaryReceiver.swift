@@ -21,7 +21,7 @@ final class UnaryReceiver<Reply: WireMessage>: StreamReceiver, @unchecked Sendab
   /// False where the caller gave up before.
   func begin(_ continuation: Continuation) -> Bool {
     if isOver {
-      continuation.resume(returning: .failure(failure ?? Self.cancelled))
+      loop.resume(continuation, returning: .failure(failure ?? Self.cancelled))
       return false
     }
     self.continuation = continuation
@@ -92,6 +92,6 @@ final class UnaryReceiver<Reply: WireMessage>: StreamReceiver, @unchecked Sendab
     stop?()
     let waiting = continuation
     continuation = nil
-    waiting?.resume(returning: result)
+    if let waiting { loop.resume(waiting, returning: result) }
   }
 }

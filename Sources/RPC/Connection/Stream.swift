@@ -138,7 +138,7 @@ final class Stream: @unchecked Sendable {
     if let waiting = waiter {
       waiter = nil
       returnCredit(charge)
-      waiting.resume(returning: .success(part))
+      loop.resume(waiting, returning: .success(part))
     } else if collectWaiter != nil {
       returnCredit(charge)
       endCollecting(RPCError(.invalidArgument, "a message came where bytes were due"))
@@ -161,7 +161,7 @@ final class Stream: @unchecked Sendable {
     endCollecting(nil)
     if let waiting = waiter {
       waiter = nil
-      waiting.resume(returning: .success(nil))
+      loop.resume(waiting, returning: .success(nil))
     }
   }
 
@@ -179,14 +179,16 @@ final class Stream: @unchecked Sendable {
       for item in failed {
         connection.answersAreQueued(-item.unawaitedBytes)
         connection.load.waitingBytes(-item.bytes.count)
-        item.done?.resume(returning: error ?? RPCError(.cancelled, "the call is over"))
+        if let done = item.done {
+          loop.resume(done, returning: error ?? RPCError(.cancelled, "the call is over"))
+        }
       }
     }
     if error != nil || connection.side == .server { dropInbox() }
     if collectWaiter != nil { endCollecting(error) }
     if let waiting = waiter {
       waiter = nil
-      waiting.resume(returning: error.map { .failure($0) } ?? .success(nil))
+      loop.resume(waiting, returning: error.map { .failure($0) } ?? .success(nil))
     }
     let (abort, taker) = (onAbort, receiver)
     onAbort = nil
@@ -245,7 +247,7 @@ final class Stream: @unchecked Sendable {
     connection.answersAreQueued(-item.unawaitedBytes)
     connection.load.waitingBytes(-item.bytes.count)
     if item.ends { localEnded = true }
-    item.done?.resume(returning: nil)
+    if let done = item.done { loop.resume(done, returning: nil) }
   }
 
   func endLocally() { localEnded = true }
@@ -257,16 +259,17 @@ final class Stream: @unchecked Sendable {
     let failure = await withUnsafeContinuation { (done: UnsafeContinuation<RPCError?, Never>) in
       loop.execute { [self] in
         if case .finished(let error) = finish {
-          done.resume(returning: error ?? RPCError(.cancelled, "the call is over"))
+          loop.resume(done, returning: error ?? RPCError(.cancelled, "the call is over"))
         } else if localEnded || outgoing.contains(where: { $0.ends }) {
-          done.resume(returning: RPCError(.internalError, "sent after the end of the call"))
+          loop.resume(done, returning: RPCError(.internalError, "sent after the end of the call"))
         } else if type == .message && bytes.count > connection.peerMaximumFrameBytes {
-          done.resume(returning: connection.tooLarge(bytes.count))
+          loop.resume(done, returning: connection.tooLarge(bytes.count))
         } else {
           enqueue(type, bytes, ends: ends, done: done)
         }
       }
     }
+    loop.handover.take()
     if let failure { throw failure }
   }
 
@@ -275,18 +278,19 @@ final class Stream: @unchecked Sendable {
     let result = await withUnsafeContinuation { (waiting: Waiter) in
       loop.execute { [self] in receive(waiting) }
     }
+    loop.handover.take()
     return try result.get()
   }
 
   private func receive(_ waiting: Waiter) {
     if let part = takeFromInbox() {
-      waiting.resume(returning: .success(part))
+      loop.resume(waiting, returning: .success(part))
     } else if case .finished(let error) = finish {
-      waiting.resume(returning: error.map { .failure($0) } ?? .success(nil))
+      loop.resume(waiting, returning: error.map { .failure($0) } ?? .success(nil))
     } else if inboundEnded && connection.side == .server {
-      waiting.resume(returning: .success(nil))
+      loop.resume(waiting, returning: .success(nil))
     } else if waiter != nil || collectWaiter != nil {
-      waiting.resume(returning: .failure(Self.twoReceives))
+      loop.resume(waiting, returning: .failure(Self.twoReceives))
     } else {
       waiter = waiting
     }
@@ -335,13 +339,14 @@ final class Stream: @unchecked Sendable {
     let failure = await withUnsafeContinuation { (waiting: CollectWaiter) in
       loop.execute { [self] in
         guard waiter == nil, collectWaiter == nil else {
-          waiting.resume(returning: Self.twoReceives)
+          loop.resume(waiting, returning: Self.twoReceives)
           return
         }
         collectWaiter = waiting
         collect(into: box.collector)
       }
     }
+    loop.handover.take()
     if let failure { throw failure }
     return box.collector.take()
   }
@@ -400,7 +405,7 @@ final class Stream: @unchecked Sendable {
     }
     collectWaiter = nil
     collector = nil
-    waiting.resume(returning: error)
+    loop.resume(waiting, returning: error)
   }
 
   private static func short(_ target: BulkCollector) -> String {

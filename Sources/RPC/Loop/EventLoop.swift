@@ -45,6 +45,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   private let remote = Locked(Remote())
   /// Set with the lock held; read without it, so that a round with nothing new takes no lock.
   private let remoteIsWaiting = Atomic(false)
+  let handover = Handover()
   // The rest belongs to the loop's thread.
   private var handlers: [(any DescriptorHandler)?] = []
   private var localJobs: [UnownedJob] = []

@@ -52,10 +52,13 @@ final class ServerCounters: Sendable {
   }
 
   func snapshot() -> [String: UInt64] {
-    var all = byReason.withLock { $0 }
-    all["Accepted"] = acceptedCount.load(ordering: .relaxed)
-    all["Ready"] = readyCount.load(ordering: .relaxed)
-    all["Resumed"] = resumedCount.load(ordering: .relaxed)
-    return all
+    byReason.withLock { counts in
+      // Copied here: later it would be copied under the eyes of whoever counts.
+      var all = counts
+      all["Accepted"] = acceptedCount.load(ordering: .relaxed)
+      all["Ready"] = readyCount.load(ordering: .relaxed)
+      all["Resumed"] = resumedCount.load(ordering: .relaxed)
+      return all
+    }
   }
 }
