@@ -55,9 +55,9 @@ fuzz: ## libFuzzer on frames, headers, messages and whole connections; SECONDS=n
 sanitize: ## the RPC's tests under the address and the thread sanitizer
 	@cluster/install-dependencies.sh
 	SFMEDIR_PART=rpc swift build --build-tests --sanitize=address --scratch-path .build-asan
-	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/leaks.supp SFMEDIR_PART=rpc swift test --skip-build --sanitize=address --scratch-path .build-asan --skip generatedCodeIsFresh
+	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/leaks.supp SFMEDIR_PART=rpc swift test --no-parallel --skip-build --sanitize=address --scratch-path .build-asan --skip generatedCodeIsFresh
 	SFMEDIR_PART=rpc swift build --build-tests --sanitize=thread --scratch-path .build-tsan
-	TSAN_OPTIONS=halt_on_error=1 SFMEDIR_PART=rpc swift test --skip-build --sanitize=thread --scratch-path .build-tsan --skip generatedCodeIsFresh
+	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/races.supp SFMEDIR_PART=rpc swift test --no-parallel --skip-build --sanitize=thread --scratch-path .build-tsan --skip generatedCodeIsFresh
 
 clean: ## removes what was built
 	rm -rf .build .build-asan .build-fuzz .build-tsan cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build

@@ -342,3 +342,8 @@ func residentBytes() -> Int {
   .split(separator: " ")
   return (Int(fields[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE)))
 }
+
+/// Sanitizers take memory of their own for everything.
+var isSanitized: Bool {
+  dlsym(nil, "__asan_init") != nil || dlsym(nil, "__tsan_init") != nil
+}

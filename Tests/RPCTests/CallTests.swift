@@ -374,7 +374,7 @@ import Testing
     let channel = try harness.channel()
     for (announced, sent) in [(10, 9), (10, 11), (1 << 40, 10)] {
       let call = try await channel.open(
-        SlaveCloudMethods.putShadow, CallOptions(timeout: .seconds(30)))
+        SlaveCloudMethods.putShadow, CallOptions(timeout: .seconds(120)))
       var header = PutShadowHeader()
       header.bodyBytes = UInt64(announced)
       let error = await failure { () async throws(RPCError) in

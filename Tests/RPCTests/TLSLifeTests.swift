@@ -147,14 +147,14 @@ import Testing
     try harness.tls.reload(credentials)
     // The connection that exists is told within a look of the keepalive.
     await eventually { harness.server.connectionCounters["Revoked", default: 0] == 1 }
-    #expect(log.contains("the peer's certificate was revoked"))
+    await eventually { log.contains("the peer's certificate was revoked") }
     // A new one does not come about.
     let refused = await failure { () async throws(RPCError) in try await status(revoked) }
     #expect(refused?.code == .unavailable || refused?.code == .unauthenticated)
     await eventually {
       harness.server.connectionCounters["HandshakeFailed", default: 0] >= 1
     }
-    #expect(log.contains("certificate revoked"))
+    await eventually { log.contains("certificate revoked") }
     // Whom the list does not name goes on, on the old connection and on new ones.
     try await status(other)
     try await status(harness.channel())
@@ -205,7 +205,7 @@ import Testing
     await eventually {
       harness.server.connectionCounters["HandshakeFailed", default: 0] == failures + 1
     }
-    #expect(log.contains("certificate refused: out of its time"))
+    await eventually { log.contains("certificate refused: out of its time") }
     #expect(harness.server.connectionCounters["Ready"] == ready)
     await harness.stop()
   }
