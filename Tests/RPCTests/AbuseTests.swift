@@ -157,14 +157,8 @@ import Testing
   /// In a process of its own, where descriptors and memory are nobody else's.
   @Test func tenThousandConnectionsLeaveNothingBehind() async throws {
     await #expect(processExitsWith: .success) {
-      weak var loop: EventLoop?
-      do {
-        let fortress = try Fortress(configure: { $0.maximumHandshakes = 1024 })
-        loop = fortress.harness.group.loops[0]
-        try await Self.dropTenThousand(fortress)
-      }
-      // The process ends when its threads have.
-      await eventually { loop == nil }
+      try await Self.dropTenThousand(Fortress(configure: { $0.maximumHandshakes = 1024 }))
+      await eventually { loopThreads() == 0 }
     }
   }
 
@@ -205,13 +199,8 @@ import Testing
   /// Memory is taken for what has come, not for what was announced.
   @Test func announcedBytesTakeNoMemory() async throws {
     await #expect(processExitsWith: .success) {
-      weak var loop: EventLoop?
-      do {
-        let fortress = try Fortress(configure: { $0.maximumHandshakes = 1024 })
-        loop = fortress.harness.group.loops[0]
-        try await Self.announceMuch(fortress)
-      }
-      await eventually { loop == nil }
+      try await Self.announceMuch(Fortress(configure: { $0.maximumHandshakes = 1024 }))
+      await eventually { loopThreads() == 0 }
     }
   }
 
