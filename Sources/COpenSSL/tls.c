@@ -440,11 +440,23 @@ void sfm_tls_shutdown(sfm_tls *self) {
   ERR_clear_error();
 }
 
+// A resumed session carries the peer's certificate along unchecked: the authority, the times and the revocation
+// lists are held against it again, as in a full handshake.
+static int is_still_valid(sfm_tls *self, X509 *certificate) {
+  X509_STORE_CTX *check = X509_STORE_CTX_new();
+  X509_STORE *store = SSL_CTX_get_cert_store(SSL_get_SSL_CTX(self->ssl));
+  int valid = check && X509_STORE_CTX_init(check, store, certificate, SSL_get_peer_cert_chain(self->ssl)) == 1 &&
+              X509_STORE_CTX_set_purpose(check, self->server ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER) == 1 &&
+              X509_verify_cert(check) == 1;
+  X509_STORE_CTX_free(check);
+  ERR_clear_error();
+  return valid;
+}
+
 int sfm_tls_peer_uri(sfm_tls *self, char *uri, size_t capacity) {
   X509 *certificate = SSL_get1_peer_certificate(self->ssl);
   if (!certificate) return 0;
-  if (SSL_session_reused(self->ssl) && (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0 ||
-                                        X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)) {
+  if (SSL_session_reused(self->ssl) && !is_still_valid(self, certificate)) {
     X509_free(certificate);
     return -2;
   }

@@ -4,14 +4,14 @@ import RPC
 
 /// One caller of a soak: random calls one after the other, each ended in a random way.
 struct SoakCaller {
-  private var generator: SplitMix
+  private var generator: SplitMix64
   private let until: UInt64
   private let tally: SoakTally
   /// Calls after which it takes another connection, and drops this one with what is under way.
   private static let callsPerChannel = 400
 
   init(seed: UInt64, until: UInt64, tally: SoakTally) {
-    generator = SplitMix(state: seed)
+    generator = SplitMix64(seed: seed)
     self.until = until
     self.tally = tally
   }
@@ -102,18 +102,5 @@ struct SoakCaller {
     } catch {
       return .failure(error)
     }
-  }
-}
-
-/// Reproducible choices (splitmix64); never for anything that has to be secret.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
   }
 }

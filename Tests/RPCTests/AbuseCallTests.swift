@@ -84,19 +84,19 @@ import Testing
     try await fortress.survived(serving: false)
   }
 
-  /// Answers without credit wait here: they count, and with too many of them no call is taken.
+  /// Answers without credit wait here: they count, and with too many of them no call is taken. Three have credit.
   @Test func answersThatNobodyTakesAreBounded() async throws {
-    let fortress = try Fortress(configure: { $0.maximumUnreadBytes = 1 << 20 })
+    let fortress = try Fortress(configure: { $0.maximumUnreadBytes = 256 << 10 })
     let peer = try RawPeer(fortress.harness, tls: fortress.attacker())
-    var bytes = helloFrame(streamWindow: 16 << 10)
+    var bytes = helloFrame(connectionWindow: 400_000)
     for stream in 1...30 as ClosedRange<UInt32> {
       bytes += headerFrame(AbuseMethods.large.name, stream: stream)
       bytes += frame(Self.message, stream: stream, flags: 1)
     }
     await peer.send(bytes + Self.ping)
     await eventually { peer.frames().contains { $0.header.type == .pong } }
-    #expect(fortress.count("CallOverloaded") == 19)
-    #expect(fortress.server.waitingBytes == 11 * 100_004)
+    #expect(fortress.count("CallOverloaded") == 24)
+    #expect(fortress.server.waitingBytes == 3 * 100_004)
     peer.close()
     try await fortress.survived()
   }
@@ -205,20 +205,21 @@ import Testing
     let tls = try fortress.attacker()
     weak var loop: EventLoop?
     do {
-      var group: EventLoopGroup? = EventLoopGroup(count: 1)
-      loop = group?.loops[0]
+      let group = EventLoopGroup(count: 1)
+      loop = group.loops[0]
       let channel = Channel(
         address: Address(host: "127.0.0.1", port: fortress.server.port), tls: tls,
-        expecting: PeerExpectation(cluster: "test", role: .slave), group: try #require(group),
+        expecting: PeerExpectation(cluster: "test", role: .slave), group: group,
         logger: fortress.harness.logger)
       let waiting = Task {
         try await channel.unary(
           AbuseMethods.stuckOnce, Empty(), CallOptions(timeout: .seconds(100)))
       }
       await eventually { fortress.server.runningCalls == 1 }
-      group = nil
+      loop?.stop()
       let outcome = await waiting.result
-      #expect(throws: RPCError.self) { try outcome.get() }
+      let error = #expect(throws: RPCError.self) { try outcome.get() }
+      #expect(error?.reason == CloseReason.cut)
     }
     await eventually { loop == nil }
     await fortress.release.open()

@@ -96,4 +96,25 @@ import Testing
     await eventually { harness.server.connectionCount == 0 }
     await harness.stop()
   }
+
+  /// What no credit will ever let pass fails at once, not at its deadline.
+  @Test func aMessageAboveThePeersWindowIsRefusedByItsSender() async throws {
+    var limits = ConnectionLimits()
+    limits.streamWindowBytes = 32 << 10
+    let harness = try Harness(limits: limits) { router in
+      router.immediate(SlaveCloudMethods.listShadows) { _, _ in ListShadowsReply() }
+    }
+    let channel = try harness.channel()
+    var request = ListShadowsRequest()
+    request.after = [UInt8](repeating: 1, count: 40_000)
+    let error = await failure { () async throws(RPCError) in
+      try await channel.unary(
+        SlaveCloudMethods.listShadows, request, CallOptions(timeout: .seconds(3000)))
+    }
+    #expect(error?.code == .resourceExhausted)
+    request.after = [UInt8](repeating: 1, count: 20_000)
+    _ = try await channel.unary(
+      SlaveCloudMethods.listShadows, request, CallOptions(timeout: .seconds(60)))
+    await harness.stop()
+  }
 }

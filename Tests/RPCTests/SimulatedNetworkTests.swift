@@ -17,12 +17,14 @@ private final class SimulatedPair: @unchecked Sendable {
   private let logger = Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() }
 
   init(
-    limits: ConnectionLimits = ConnectionLimits(), routes: (inout Router, SimulatedTime) -> Void
+    limits: ConnectionLimits = ConnectionLimits(), bytesPerSecond: UInt64 = 0,
+    routes: (inout Router, SimulatedTime) -> Void
   ) {
     time = SimulatedTime(dice: SeededGenerator(SeededEntropy(seed: 1)))
     var conditions = SimulatedNetwork.Conditions()
     // Always the same, so that tests may count.
     conditions.delayNanoseconds = 10_000_000...10_000_000
+    conditions.bytesPerSecond = bytesPerSecond
     network = SimulatedNetwork(time: time, conditions: conditions)
     loops = time.makeLoops(count: 2)
     var configuration = ServerConfiguration(address: Self.address, cluster: "test")
@@ -92,6 +94,32 @@ private final class SimulatedPair: @unchecked Sendable {
     #expect(answer.error?.code == .deadlineExceeded)
     #expect(answer.nanoseconds == begin + 3600 * 1_000_000_000)
     #expect(pair.server.runningCalls == 0)
+    pair.time.end()
+  }
+
+  /// An answer that takes long to arrive is no reason to cut it off: not at a drain, and not by the server's end.
+  @Test func lastWordsTakeTheirTime() {
+    let pair = SimulatedPair(bytesPerSecond: 100_000) { router, _ in
+      router.immediate(SlaveCloudMethods.listShadows) { _, _ in
+        var reply = ListShadowsReply()
+        reply.names = [[UInt8](repeating: 7, count: 800_000)]
+        return reply
+      }
+    }
+    let answer = pair.begin { channel in
+      try await channel.unary(
+        SlaveCloudMethods.listShadows, ListShadowsRequest(), CallOptions(timeout: .seconds(60)))
+    }
+    pair.advance(seconds: 1)
+    #expect(answer.nanoseconds == nil)
+    let stopping = pair.begin { [server = pair.server] _ in
+      await server.shutdown(graceMilliseconds: 30_000)
+    }
+    pair.advance(seconds: 20)
+    #expect(answer.value?.names.first?.count == 800_000, "\(answer.error as Any)")
+    // What is under way needs 2.6 seconds more and nobody to wait for it.
+    #expect(stopping.nanoseconds ?? 0 >= (answer.nanoseconds ?? .max) - 3_000_000_000)
+    #expect(pair.server.connectionCount == 0)
     pair.time.end()
   }
 

@@ -80,7 +80,7 @@ import Testing
   }
 
   private static func connection() -> (SimulatedTime, Connection) {
-    let time = SimulatedTime(dice: SimulationDice())
+    let time = SimulatedTime(dice: SplitMix64(seed: 1))
     let loop = EventLoop(simulation: time)
     time.ambient = loop
     return (
@@ -241,14 +241,18 @@ import Testing
   }
 
   @Test func logLinesAreCountedNotWritten() {
-    let limiter = LogLimiter()
-    let second: UInt64 = 1_000_000_000
-    for _ in 0..<LogLimiter.linesAWindow {
-      #expect(limiter.pass("closed", now: 50 * second) == 0)
+    let clock = ManualClock()
+    let limiter = LogLimiter(clock: clock)
+    for _ in 0..<LogLimiter.linesAtOnce {
+      #expect(limiter.take("closed") == .granted(leftOut: 0))
     }
-    for _ in 0..<1000 { #expect(limiter.pass("closed", now: 51 * second) == nil) }
-    #expect(limiter.pass("another kind", now: 51 * second) == 0)
-    #expect(limiter.pass("closed", now: 60 * second) == 1000)
-    #expect(limiter.pass("closed", now: 60 * second) == 0)
+    for number in 0..<1000 {
+      #expect(limiter.take("closed") == .leftOut(isFirst: number == 0))
+    }
+    #expect(limiter.take("another kind") == .granted(leftOut: 0))
+    clock.advance(seconds: 1)
+    #expect(limiter.take("closed") == .granted(leftOut: 1000))
+    #expect(limiter.take("closed") == .granted(leftOut: 0))
+    #expect(limiter.take("closed") == .leftOut(isFirst: true))
   }
 }

@@ -177,6 +177,37 @@ import Testing
     await harness.stop()
   }
 
+  /// A list that ran out refuses everybody, also those who bring a ticket from before.
+  @Test func aListThatRanOutEndsSessions() async throws {
+    let authority = try TestAuthority()
+    var server = try authority.credentials(.slave, "scs-1")
+    let log = CapturedLog()
+    let harness = try Harness(authority: authority, credentials: server, log: log) {
+      Self.statusRoute(&$0)
+    }
+    let tls = try TLSContext.client(authority.credentials(.master, "node-1"))
+    let session = TLSSession()
+    // Long enough for one handshake on this machine, whatever else it does.
+    var seconds = 2.0
+    var end = SystemClock().wallMilliseconds()
+    var isMade = false
+    while !isMade, !Task.isCancelled {
+      end = SystemClock().wallMilliseconds() + UInt64(seconds * 1000)
+      server.revocationPEM = try authority.revocationList(to: seconds)
+      try harness.tls.reload(server)
+      let before = harness.server.connectionCounters["Ready", default: 0]
+      try await connect(harness, tls, session)
+      isMade = harness.server.connectionCounters["Ready", default: 0] > before
+      seconds *= 2
+    }
+    await eventually { SystemClock().wallMilliseconds() > end + 1000 }
+    let ready = harness.server.connectionCounters["Ready"]
+    try await connect(harness, tls, session)
+    await eventually { log.contains("certificate refused: no longer valid") }
+    #expect(harness.server.connectionCounters["Ready"] == ready)
+    await harness.stop()
+  }
+
   /// A session must not carry a caller beyond the end of its certificate.
   @Test func anExpiredCertificateIsNotResumed() async throws {
     let log = CapturedLog()
@@ -205,7 +236,7 @@ import Testing
     await eventually {
       harness.server.connectionCounters["HandshakeFailed", default: 0] == failures + 1
     }
-    await eventually { log.contains("certificate refused: out of its time") }
+    await eventually { log.contains("certificate refused: no longer valid") }
     #expect(harness.server.connectionCounters["Ready"] == ready)
     await harness.stop()
   }

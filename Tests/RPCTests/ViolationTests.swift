@@ -207,7 +207,7 @@ import Testing
       ),
     ]
     for (name, bytes, sentence) in cases {
-      let time = SimulatedTime(dice: SimulationDice())
+      let time = SimulatedTime(dice: SplitMix64(seed: 1))
       let loop = EventLoop(simulation: time)
       time.ambient = loop
       defer { time.end() }

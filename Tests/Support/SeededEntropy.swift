@@ -6,11 +6,11 @@ import Glibc
 /// Failures are repeated with `SFMEDIR_SEED=<the printed seed> swift test --filter <the test>`.
 public final class SeededEntropy: Entropy {
   public let seed: UInt64
-  private let state: Locked<UInt64>
+  private let state: Locked<SplitMix64>
 
   public init(seed: UInt64) {
     self.seed = seed
-    state = Locked(seed)
+    state = Locked(SplitMix64(seed: seed))
   }
 
   /// Takes the seed from SFMEDIR_SEED, else a fresh one, and prints it.
@@ -25,15 +25,7 @@ public final class SeededEntropy: Entropy {
     return SeededEntropy(seed: seed)
   }
 
-  public func next() -> UInt64 {
-    state.withLock { state in
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var mixed = state
-      mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-      return mixed ^ (mixed >> 31)
-    }
-  }
+  public func next() -> UInt64 { state.withLock { $0.next() } }
 
   public func fill(_ buffer: UnsafeMutableRawBufferPointer) {
     var offset = 0

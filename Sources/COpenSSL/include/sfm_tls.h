@@ -63,7 +63,7 @@ int sfm_tls_send(sfm_tls *_Nonnull tls);
 void sfm_tls_shutdown(sfm_tls *_Nonnull tls);
 /// The one URI in the peer certificate's subject alternative names. Length, 0 without a certificate,
 /// -1 where there is not exactly one URI, or it holds a zero byte, or it does not fit.
-/// -2 where the certificate is out of its time: a resumed session does not look again.
+/// -2 where the session was resumed and the certificate is not valid any more.
 int sfm_tls_peer_uri(sfm_tls *_Nonnull tls, char *_Nonnull uri, size_t capacity);
 /// 1 where a list of `context` names the peer's certificate.
 int sfm_tls_peer_is_revoked(sfm_tls *_Nonnull tls, sfm_tls_context *_Nonnull context);

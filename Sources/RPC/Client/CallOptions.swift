@@ -31,13 +31,7 @@ public struct CallOptions: Sendable {
     }
   }
 
-  var timeoutNanoseconds: UInt64 {
-    let (seconds, attoseconds) = timeout.components
-    guard seconds >= 0, timeout > .zero else { return 0 }
-    let whole = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
-    return whole.overflow
-      ? .max / 4 : min(.max / 4, whole.partialValue + UInt64(attoseconds / 1_000_000_000))
-  }
+  var timeoutNanoseconds: UInt64 { nanoseconds(timeout) }
 }
 
 /// Sees every call that a channel makes: for tracing, metrics, credentials of one's own.

@@ -1,3 +1,5 @@
+import Base
+
 /// When a client makes a call again by itself, and how long it waits before it does.
 public struct RetryPolicy: Sendable {
   /// Attempts of one call, hedges included; moving away from an address that cannot be reached, and
@@ -82,26 +84,18 @@ struct RetryBudget: Equatable {
   mutating func spend() { tokens = max(0, tokens - 1) }
 }
 
-/// Reproducible dice (splitmix64) for spreading load; never for secrets.
+/// Reproducible dice for spreading load; never for secrets.
 struct Dice {
-  private var state: UInt64
+  private var generator: SplitMix64
 
-  init(seed: UInt64) { state = seed }
-
-  private mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
-  }
+  init(seed: UInt64) { generator = SplitMix64(seed: seed) }
 
   /// 0 ..< 1
-  mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
+  mutating func unit() -> Double { Double(generator.next() >> 11) * 0x1p-53 }
 
   /// 0 ..< count, with a bias that no load notices.
   mutating func below(_ count: Int) -> Int {
-    Int(next().multipliedFullWidth(by: UInt64(count)).high)
+    Int(generator.next().multipliedFullWidth(by: UInt64(count)).high)
   }
 }
 

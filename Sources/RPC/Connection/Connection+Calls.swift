@@ -20,10 +20,14 @@ extension Connection {
     return stream
   }
 
-  func tooLarge(_ count: Int) -> RPCError {
-    RPCError(
-      .resourceExhausted,
-      "a message of \(count) bytes, the peer takes \(peerMaximumFrameBytes)")
+  /// Why a message cannot leave, however long it waits: no frame may be so large, or no credit is. Nil where it may.
+  func refusal(ofMessage count: Int) -> RPCError? {
+    guard let hello = peerHello else { return nil }
+    let window = Int(min(hello.streamWindowBytes, hello.connectionWindowBytes))
+    let most = min(Int(hello.maximumFrameBytes), window - ConnectionLimits.frameCharge)
+    guard count > most else { return nil }
+    return RPCError(
+      .resourceExhausted, "a message of \(count) bytes, the peer takes \(most)")
   }
 
   /// The one place where a call ends on this side.
@@ -51,10 +55,8 @@ extension Connection {
     var failure: RPCError?
     var mustWait = !stream.outgoing.isEmpty || transport.pendingBytes >= limits.outputHighWaterBytes
     message.encode { count in
-      guard count <= peerMaximumFrameBytes else {
-        failure = tooLarge(count)
-        return nil
-      }
+      failure = refusal(ofMessage: count)
+      guard failure == nil else { return nil }
       let credit = min(stream.sendCredit, sendCredit) - ConnectionLimits.frameCharge
       guard !mustWait, count <= credit else {
         mustWait = true
@@ -134,21 +136,22 @@ extension Connection {
     ).asRefusal
   }
 
+  private var refusalOfTheNewestCall: RPCError? {
+    if isDraining { return .draining }
+    guard streams.count <= limits.maximumStreams else {
+      return RPCError(
+        .resourceExhausted, "more than \(limits.maximumStreams) calls", reason: "TooManyCalls"
+      ).asRefusal
+    }
+    return refusalOfUnreadAnswers
+  }
+
   private func begin(
     _ id: UInt32, _ start: RequestStart, ends: Bool
   ) throws(ProtocolViolation) {
     highestStream = id
     let stream = makeStream(id)
-    if isDraining {
-      finish(stream, .draining)
-    } else if streams.count > limits.maximumStreams {
-      finish(
-        stream, RPCError(.resourceExhausted, "more than \(limits.maximumStreams) calls").asRefusal)
-    } else if let refusal = refusalOfUnreadAnswers {
-      finish(stream, refusal)
-    } else {
-      onCall?(stream, start)
-    }
+    onCall?(stream, start, refusalOfTheNewestCall)
     if ends { try stream.acceptEnd() }
   }
 

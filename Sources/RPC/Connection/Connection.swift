@@ -33,7 +33,7 @@ final class Connection: @unchecked Sendable {
   /// Both sides have said hello.
   var onReady: ((Identity?) -> Void)?
   /// Server: a call began.
-  var onCall: ((Stream, RequestStart) -> Void)?
+  var onCall: ((Stream, RequestStart, RPCError?) -> Void)?
   /// The peer takes no new calls.
   var onGoAway: (() -> Void)?
   var onClosed: ((RPCError) -> Void)?
@@ -44,6 +44,7 @@ final class Connection: @unchecked Sendable {
     loop: EventLoop, side: Side, transport: Transport, limits: ConnectionLimits, logger: Logger,
     load: ServerLoad = ServerLoad()
   ) {
+    precondition(limits.areAnnounceable, "limits that every peer refuses: \(limits)")
     self.loop = loop
     self.side = side
     self.transport = transport
@@ -127,10 +128,9 @@ final class Connection: @unchecked Sendable {
         "protocol version \(hello.protocolVersion), this side speaks "
           + "\(ConnectionLimits.protocolVersion)")
     }
-    let bound: UInt32 = 1 << 30
-    guard (16 << 10...bound).contains(hello.maximumFrameBytes),
-      (16 << 10...bound).contains(hello.streamWindowBytes),
-      (16 << 10...bound).contains(hello.connectionWindowBytes)
+    guard
+      [hello.maximumFrameBytes, hello.streamWindowBytes, hello.connectionWindowBytes]
+        .allSatisfy({ ConnectionLimits.announced.contains(Int($0)) })
     else { throw ProtocolViolation("limits in hello are out of range") }
     peerHello = hello
     sendCredit = Int(hello.connectionWindowBytes)
@@ -252,8 +252,16 @@ final class Connection: @unchecked Sendable {
 
   // MARK: sending
 
-  func answersAreQueued(_ change: Int) {
-    queuedBytes += change
+  /// A part waits for credit or room.
+  func partIsQueued(_ part: Stream.Outgoing) {
+    queuedBytes += part.unawaitedBytes
+    load.waitingBytes(part.bytes.count)
+  }
+
+  /// It has left, or its call is over.
+  func partIsGone(_ part: Stream.Outgoing) {
+    queuedBytes -= part.unawaitedBytes
+    load.waitingBytes(-part.bytes.count)
   }
 
   /// Puts a part behind others of its call and sends what may leave.
@@ -382,6 +390,12 @@ final class Connection: @unchecked Sendable {
       transport.close()
     }
     finishClosing(error)
+  }
+
+  /// Closes at once, whatever is still under way.
+  func cut(_ error: RPCError) {
+    close(error)
+    transport.close()
   }
 
   private func finishClosing(_ error: RPCError) {

@@ -30,6 +30,14 @@ public struct ConnectionLimits: Sendable {
 
   public init() {}
 
+  /// Range of what a hello says of frames and windows, in bytes.
+  static let announced = 16 << 10...1 << 30
+
+  var areAnnounceable: Bool {
+    [maximumFrameBytes, streamWindowBytes, connectionWindowBytes]
+      .allSatisfy { Self.announced.contains($0) }
+  }
+
   /// Bytes charged for each message or bulk frame beside its payload: empty frames cost memory too.
   static let frameCharge = 64
   /// Bytes waiting in the transport at which a peer that never reads is given up: answers to pings,

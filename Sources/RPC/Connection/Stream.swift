@@ -177,8 +177,7 @@ final class Stream: @unchecked Sendable {
       let failed = outgoing
       outgoing = []
       for item in failed {
-        connection.answersAreQueued(-item.unawaitedBytes)
-        connection.load.waitingBytes(-item.bytes.count)
+        connection.partIsGone(item)
         if let done = item.done {
           loop.resume(done, returning: error ?? RPCError(.cancelled, "the call is over"))
         }
@@ -234,8 +233,7 @@ final class Stream: @unchecked Sendable {
   ) {
     let item = Outgoing(type: type, bytes: bytes, ends: ends, done: done)
     outgoing.append(item)
-    connection.answersAreQueued(item.unawaitedBytes)
-    connection.load.waitingBytes(bytes.count)
+    connection.partIsQueued(item)
     connection.streamHasOutput(self)
   }
 
@@ -244,8 +242,7 @@ final class Stream: @unchecked Sendable {
 
   func removeFirstOutgoing() {
     let item = outgoing.removeFirst()
-    connection.answersAreQueued(-item.unawaitedBytes)
-    connection.load.waitingBytes(-item.bytes.count)
+    connection.partIsGone(item)
     if item.ends { localEnded = true }
     if let done = item.done { loop.resume(done, returning: nil) }
   }
@@ -262,8 +259,8 @@ final class Stream: @unchecked Sendable {
           loop.resume(done, returning: error ?? RPCError(.cancelled, "the call is over"))
         } else if localEnded || outgoing.contains(where: { $0.ends }) {
           loop.resume(done, returning: RPCError(.internalError, "sent after the end of the call"))
-        } else if type == .message && bytes.count > connection.peerMaximumFrameBytes {
-          loop.resume(done, returning: connection.tooLarge(bytes.count))
+        } else if type == .message, let refusal = connection.refusal(ofMessage: bytes.count) {
+          loop.resume(done, returning: refusal)
         } else {
           enqueue(type, bytes, ends: ends, done: done)
         }

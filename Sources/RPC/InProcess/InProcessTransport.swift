@@ -22,7 +22,6 @@ final class InProcessTransport: Transport {
   static let capacityBytes = 256 << 10
   /// Carried at once.
   private static let pieceBytes = 64 << 10
-  private static let lingerMilliseconds: UInt64 = 1000
 
   init(loop: EventLoop, link: InProcessLink, isClient: Bool) {
     self.link = link
@@ -116,7 +115,7 @@ final class InProcessTransport: Transport {
     }
     owner = nil
     state = .lingering
-    _ = loop.schedule(afterMilliseconds: Self.lingerMilliseconds) { [self] in close() }
+    linger()
     flush()
   }
 
@@ -139,6 +138,7 @@ final class InProcessTransport: Transport {
     owner = nil
     sendEnd()
     link.endIsClosed(isClient: isClient)
+    super.close()
   }
 
   private func fail(_ error: RPCError) {

@@ -74,7 +74,9 @@ class ServedCall: @unchecked Sendable {
 
   /// Why the server must not begin the handler now; nil where it may.
   final func refusalOfLoad(_ stream: Stream) -> RPCError? {
-    server.refusalOfLoad(route: route) ?? stream.connection.refusalOfUnreadAnswers
+    let refusal = server.refusalOfLoad(route: route) ?? stream.connection.refusalOfUnreadAnswers
+    if let refusal { server.countRefusal(refusal) }
+    return refusal
   }
 
   /// A handler's task began: it stops with the call. Most handlers of small calls are done already.

@@ -4,9 +4,12 @@ import Messages
 
 /// How a server takes calls: who may, how much at once, who hears of them.
 extension Server {
-  func begin(_ stream: Stream, _ start: RequestStart, on connection: Connection) {
+  /// - Parameter full: why the connection takes no more calls, where it takes none.
+  func begin(
+    _ stream: Stream, _ start: RequestStart, _ full: RPCError?, on connection: Connection
+  ) {
     let entry = routes.find(start.method)
-    if let refusal = refusal(entry, start, connection.peer) {
+    if let refusal = full ?? refusal(entry, start, connection.peer) {
       note(refusal, start, connection.peer)
       connection.finish(stream, refusal)
       return
@@ -34,8 +37,7 @@ extension Server {
   }
 
   private func note(_ refusal: RPCError, _ start: RequestStart, _ caller: Identity?) {
-    let counter = "Call" + (refusal.reason.isEmpty ? "Refused" : refusal.reason)
-    counters.count(counter)
+    let counter = countRefusal(refusal)
     if !configuration.interceptors.isEmpty {
       let call = RefusedCall(
         method: Self.text(start.method), caller: caller, error: refusal, metadata: start.metadata)
@@ -51,13 +53,21 @@ extension Server {
       ])
   }
 
+  /// Counts a call that was turned away; returns the counter's name.
+  @discardableResult
+  func countRefusal(_ refusal: RPCError) -> String {
+    let counter = "Call" + (refusal.reason.isEmpty ? "Refused" : refusal.reason)
+    counters.count(counter)
+    return counter
+  }
+
   /// What strangers can cause as often as they like.
   func log(
     _ level: Logger.Level, _ message: Logger.Message, _ metadata: [String: Logger.MetadataValue]
   ) {
     guard logger.logLevel <= level else { return }
     let kind = "\(message) \(metadata["counter"].map { "\($0)" } ?? "")"
-    guard let held = limiter.pass(kind, now: SystemClock().monotonicNanoseconds()) else { return }
+    guard case .granted(let held) = limiter.take(kind) else { return }
     var metadata = metadata
     if held > 0 { metadata["left-out-before"] = "\(held)" }
     logger.log(level: level, message, metadata: metadata)

@@ -143,7 +143,7 @@ public final class Server: @unchecked Sendable {
     }
     for connection in connections.withLock({ $0.inOrder }) {
       await onLoop(connection.loop) {
-        connection.close(
+        connection.cut(
           RPCError(.unavailable, "the server shut down", reason: CloseReason.cut))
       }
     }
@@ -243,7 +243,7 @@ public final class Server: @unchecked Sendable {
     guard !isShutDown else { throw Self.nobodyListens }
     if let why = refusalAtTheDoor() {
       counters.count(why)
-      logger.warning("connection refused", metadata: ["reason": "\(why)"])
+      log(.warning, "connection refused", ["reason": "\(why)", "counter": "\(why)"])
       throw RPCError(
         .unavailable, "the peer closed during the handshake", reason: CloseReason.handshakeFailed)
     }
@@ -296,17 +296,19 @@ public final class Server: @unchecked Sendable {
       isHandshaking = false
       counters.ready(resumed: connection.transport.isResumed)
     }
-    connection.onCall = { [weak self, unowned connection] stream, start in
-      self?.begin(stream, start, on: connection)
+    connection.onCall = { [weak self, unowned connection] stream, start, refusal in
+      self?.begin(stream, start, refusal, on: connection)
     }
-    connection.onClosed = { [weak self, weak connection, counters] error in
+    // Not before its last words have left: shutdown() waits for them, and so long it takes a place.
+    transport.onOver = { [weak self, counters] in
       if isStranger { counters.strangerLeft() }
       counters.closed(isHandshaking: isHandshaking)
+      self?.connections.withLock { $0.open[number] = nil }
+    }
+    connection.onClosed = { [weak self, weak connection, counters] error in
       let counter = error.reason.isEmpty ? "Closed" : error.reason
       counters.count(counter)
-      guard let self else { return }
-      connections.withLock { $0.open[number] = nil }
-      log(
+      self?.log(
         CloseReason.isOrderly(error.reason) ? .debug : .warning, "connection closed",
         [
           "peer": "\(connection?.peerName ?? "")", "reason": "\(error.message)",

@@ -63,9 +63,8 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
     output.removeAll()
     sfm_close(descriptor)
     owner = nil
+    super.close()
   }
-
-  private static let lingerMilliseconds: UInt64 = 1000
 
   override func closeAfterLastWords() {
     guard isOpen, !isClosed, !isHandshaking else {
@@ -74,7 +73,7 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
     }
     owner = nil
     isLingering = true
-    _ = loop.schedule(afterMilliseconds: Self.lingerMilliseconds) { [self] in close() }
+    linger()
     flush()
     endOutputIfLingering()
   }

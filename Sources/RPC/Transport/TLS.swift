@@ -187,7 +187,7 @@ final class TLSStream {
     var buffer = [CChar](repeating: 0, count: 256)
     let length = sfm_tls_peer_uri(pointer, &buffer, buffer.count)
     if length == 0 { return .stranger }
-    if length == -2 { return .unreadable("certificate refused: out of its time") }
+    if length == -2 { return .unreadable("certificate refused: no longer valid") }
     guard length > 0 else { return .unreadable("not exactly one URI in the certificate") }
     guard let identity = Identity(uri: text(buffer)) else {
       return .unreadable("'\(text(buffer))' is not sfmedir://CLUSTER/ROLE/NODE")

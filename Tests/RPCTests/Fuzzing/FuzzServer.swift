@@ -7,7 +7,7 @@ import Messages
 /// A server without sockets, with a route of each shape, whose time is simulated: what happens depends on
 /// nothing but the bytes that it is given.
 final class FuzzServer {
-  let time = SimulatedTime(dice: SimulationDice())
+  let time = SimulatedTime(dice: SplitMix64(seed: 1))
   let loop: EventLoop
   let server: Server
 
@@ -121,14 +121,4 @@ final class FuzzServer {
     Yh4XXDq6hCBWPPhtZF6efpy5IiI5NW4zp7Uo9Fw=
     -----END CERTIFICATE-----
     """
-}
-
-/// Always the same: nothing but the bytes decides what happens.
-struct SimulationDice: RandomNumberGenerator {
-  private var state: UInt64 = 1
-
-  mutating func next() -> UInt64 {
-    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-    return state ^ (state >> 32)
-  }
 }

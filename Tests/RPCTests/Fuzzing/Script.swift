@@ -75,9 +75,8 @@ final class ScriptedTransport: Transport {
     isClosed = true
     output.removeAll()
     owner = nil
+    super.close()
   }
-
-  override func closeAfterLastWords() { close() }
 
   /// Whole frames among what was sent.
   var frames: [Frame] {
@@ -101,12 +100,14 @@ func frame(
   return bytes + payload
 }
 
-func helloFrame(version: UInt32 = 1, streamWindow: UInt32 = 1 << 20) -> [UInt8] {
+func helloFrame(
+  version: UInt32 = 1, streamWindow: UInt32 = 1 << 20, connectionWindow: UInt32 = 1 << 22
+) -> [UInt8] {
   var hello = Hello()
   hello.protocolVersion = version
   hello.maximumFrameBytes = 1 << 20
   hello.streamWindowBytes = streamWindow
-  hello.connectionWindowBytes = 1 << 22
+  hello.connectionWindowBytes = connectionWindow
   hello.maximumStreams = 16
   return frame(FrameType.hello.rawValue, hello.encoded())
 }
