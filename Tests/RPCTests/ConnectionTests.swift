@@ -311,6 +311,7 @@ import Testing
       #expect(
         try Trailer(decoding: trailer.payload).status == StatusCode.resourceExhausted.rawValue)
     }
+    #expect(harness.server.connectionCounters["CallTooManyCalls"] == 2)
     await blocked.open()
     raw.close()
     await harness.stop()

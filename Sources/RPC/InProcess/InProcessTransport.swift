@@ -134,7 +134,6 @@ final class InProcessTransport: Transport {
   override func close() {
     guard state != .closed else { return }
     state = .closed
-    output.removeAll()
     owner = nil
     sendEnd()
     link.endIsClosed(isClient: isClient)

@@ -58,7 +58,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
   private var warm: [any Warmable] = []
   private var waiting: WaitPolicy
   /// Encrypted bytes on their way to the sockets of this loop, and plain ones on their way in.
-  private(set) lazy var buffers = LoopBuffers()
+  let buffers = LoopBuffers()
 
   private static let wakeupMark = UInt64.max
 

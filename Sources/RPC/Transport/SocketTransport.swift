@@ -60,7 +60,6 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
       if !isHandshaking { tls.shutdown() }
       loop.remove(descriptor)
     }
-    output.removeAll()
     sfm_close(descriptor)
     owner = nil
     super.close()

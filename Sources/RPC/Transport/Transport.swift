@@ -38,6 +38,7 @@ class Transport: RoundFlusher {
   func start() {}
   /// Ends the transport without telling its owner; subclasses call it last.
   func close() {
+    output.removeAll()
     let told = onOver
     onOver = nil
     told?()

@@ -73,7 +73,6 @@ final class ScriptedTransport: Transport {
   override func close() {
     flush()
     isClosed = true
-    output.removeAll()
     owner = nil
     super.close()
   }
