@@ -13,8 +13,8 @@
 
 enum {
   maximum_revocation_lists = 8,
-  // One read(2) takes several records; the buffer exists only while a read is under way.
-  read_buffer_bytes = 264 << 10,
+  // One recv(2) takes many records; the buffer exists only while a read is under way or the connection is busy.
+  input_bytes = 128 << 10,
   session_seconds = 3600,
   records_a_key = 1 << 23,
   maximum_unsent_bytes = 1 << 20,
@@ -48,6 +48,11 @@ struct sfm_tls {
   size_t records;
   int more;
   int broken;
+  // What came and was not decrypted yet: many records of one recv(2), which OpenSSL then takes one by one. Its own
+  // reading ahead moves all that is left whenever it begins a record.
+  uint8_t *input;
+  size_t input_start, input_end;
+  int keeps_input;
   // What the socket did not take.
   uint8_t *unsent;
   size_t unsent_start, unsent_count, unsent_capacity;
@@ -111,24 +116,43 @@ static int socket_write(BIO *bio, const char *bytes, size_t count, size_t *writt
   return 1;
 }
 
+// Fills the empty input. 1 filled, 0 nothing there, -1 the peer has ended, -2 broken.
+static int receive(sfm_tls *self) {
+  if (self->drained) return 0;
+  if (!self->input && !(self->input = malloc(input_bytes))) return -2;
+  ssize_t count;
+  do {
+    count = recv(self->descriptor, self->input, input_bytes, 0);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -2;
+  if (count == 0) return -1;
+  self->drained = (size_t)count < input_bytes;
+  self->input_start = 0;
+  self->input_end = (size_t)count;
+  return 1;
+}
+
 static int socket_read(BIO *bio, char *bytes, size_t capacity, size_t *got) {
   sfm_tls *self = BIO_get_data(bio);
   BIO_clear_retry_flags(bio);
-  ssize_t count = -1;
-  if (!self->drained) {
-    do {
-      count = recv(self->descriptor, bytes, capacity, 0);
-    } while (count < 0 && errno == EINTR);
-    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return 0;
-    if (count >= 0) self->drained = (size_t)count < capacity && count > 0;
+  if (self->input_start == self->input_end) {
+    int state = receive(self);
+    if (state == 0) BIO_set_retry_read(bio);
+    if (state == -1) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+    if (state != 1) return 0;
   }
-  if (count < 0) {
-    BIO_set_retry_read(bio);
-    return 0;
-  }
-  if (count == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
-  *got = (size_t)count;
-  return count > 0;
+  size_t left = self->input_end - self->input_start;
+  *got = capacity < left ? capacity : left;
+  memcpy(bytes, self->input + self->input_start, *got);
+  self->input_start += *got;
+  return 1;
+}
+
+// A connection that is not busy needs no memory of its own.
+static void release_input(sfm_tls *self) {
+  if (self->keeps_input || self->input_start < self->input_end) return;
+  free(self->input);
+  self->input = NULL;
 }
 
 static long socket_control(BIO *bio, int command, long argument, void *pointer) {
@@ -283,8 +307,6 @@ sfm_tls_context *sfm_tls_context_new(int server, const char *certificate_pem, co
   SSL_CTX_set_verify_depth(context, 2);
   // What the socket does not take is kept here, so a write is never partial.
   SSL_CTX_set_mode(context, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-  SSL_CTX_set_read_ahead(context, 1);
-  SSL_CTX_set_default_read_buffer_len(context, read_buffer_bytes);
   SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_timeout(context, session_seconds);
   if (server) {
@@ -351,6 +373,7 @@ void sfm_tls_free(sfm_tls *self) {
   // Without this OpenSSL takes the session for a broken one and never resumes it.
   if (SSL_is_init_finished(self->ssl)) SSL_set_shutdown(self->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
   SSL_free(self->ssl);
+  free(self->input);
   free(self->unsent);
   free(self);
 }
@@ -372,6 +395,7 @@ int sfm_tls_handshake(sfm_tls *self) {
   ERR_clear_error();
   int value = SSL_do_handshake(self->ssl);
   int outcome = value == 1 ? 1 : code(self, value);
+  release_input(self);
   // An alert that says why, too, has to leave.
   int sent = sfm_tls_send(self);
   if (outcome == SFM_TLS_WANT_READ && sent != 1) return sent;
@@ -381,6 +405,8 @@ int sfm_tls_handshake(sfm_tls *self) {
 int sfm_tls_is_resumed(const sfm_tls *self) { return SSL_session_reused((SSL *)self->ssl); }
 
 void sfm_tls_keep_buffers(sfm_tls *self, int keep) {
+  self->keeps_input = keep;
+  release_input(self);
   if (keep) {
     SSL_clear_mode(self->ssl, SSL_MODE_RELEASE_BUFFERS);
   } else {
@@ -395,7 +421,9 @@ long sfm_tls_read(sfm_tls *self, void *buffer, size_t capacity) {
   ERR_clear_error();
   size_t got = 0;
   int value = SSL_read_ex(self->ssl, buffer, capacity, &got);
-  return value == 1 ? (long)got : code(self, value);
+  if (value == 1) return (long)got;
+  release_input(self);
+  return code(self, value);
 }
 
 int sfm_tls_encrypt(sfm_tls *self, const void *buffer, size_t count, int more) {
