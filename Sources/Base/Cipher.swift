@@ -85,10 +85,19 @@ public enum AES256CTR {
   public static func apply(
     inPlace buffer: UnsafeMutableRawBufferPointer, key: [UInt8], counter: [UInt8]
   ) {
+    apply(UnsafeRawBufferPointer(buffer), into: buffer, key: key, counter: counter)
+  }
+
+  /// The same from one buffer into another, which is at least as long and may be the same.
+  public static func apply(
+    _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, key: [UInt8],
+    counter: [UInt8]
+  ) {
     precondition(
       key.count == 32 && counter.count == 16, "key \(key.count), counter \(counter.count)")
-    let done = sfm_aes256ctr(key, counter, buffer.baseAddress, buffer.count, buffer.baseAddress)
-    precondition(done == 1, "AES-256-CTR failed on \(buffer.count) bytes")
+    precondition(output.count >= input.count, "\(input.count) bytes into \(output.count)")
+    let done = sfm_aes256ctr(key, counter, input.baseAddress, input.count, output.baseAddress)
+    precondition(done == 1, "AES-256-CTR failed on \(input.count) bytes")
   }
 }
 

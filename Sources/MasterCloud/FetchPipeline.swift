@@ -11,7 +11,6 @@ struct FetchPipeline: Sendable {
   let slaves: SlaveDirectory
   let keys: KeyRing
   let logger: Logger
-  private let scheme = BaiScheme()
 
   init(
     configuration: MasterConfiguration, slaves: SlaveDirectory, keys: KeyRing, logger: Logger
@@ -27,11 +26,17 @@ struct FetchPipeline: Sendable {
     guard let id = ImageID(image.record.imageID) else {
       preconditionFailure("a stored id of \(image.record.imageID.count) bytes")
     }
+    guard let scheme = ShadowSchemes.named(image.scheme) else {
+      throw RPCError(
+        .unimplemented,
+        "image \(id) was split by '\(image.scheme)', which this master does not know",
+        reason: "UnknownScheme")
+    }
     let threshold = try threshold(of: image, id)
-    let shadows = try await collect(image, id, threshold, within: context)
+    let shadows = try await collect(image, id, scheme.format, threshold, within: context)
     let digests = Dictionary(
       uniqueKeysWithValues: image.placements.map { (Int($0.index), $0.digest) })
-    let (scheme, expected) = (scheme, image.record.sealedDigest)
+    let expected = image.record.sealedDigest
     do {
       return try await offload {
         let sealed = try scheme.join(
@@ -76,7 +81,8 @@ struct FetchPipeline: Sendable {
 
   /// r verified shadows: r slaves are asked at once, one more whenever one fails, lies or is slow.
   private func collect(
-    _ image: StoredImage, _ id: ImageID, _ threshold: Int, within context: CallContext
+    _ image: StoredImage, _ id: ImageID, _ format: ShadowFormat, _ threshold: Int,
+    within context: CallContext
   ) async throws -> [Shadow] {
     // Those that answer first; among them at random, so that reads spread.
     let order =
@@ -91,7 +97,7 @@ struct FetchPipeline: Sendable {
       func askNext() {
         guard let placement = remaining.popFirst() else { return }
         running += 1
-        group.addTask { await fetch(placement, of: image, id, within: context) }
+        group.addTask { await fetch(placement, of: image, id, format, within: context) }
       }
       func watch() {
         let delay = configuration.hedgeAfter
@@ -141,7 +147,7 @@ struct FetchPipeline: Sendable {
   }
 
   private func fetch(
-    _ placement: ShadowPlacement, of image: StoredImage, _ id: ImageID,
+    _ placement: ShadowPlacement, of image: StoredImage, _ id: ImageID, _ format: ShadowFormat,
     within context: CallContext
   ) async -> Arrival {
     do {
@@ -155,7 +161,7 @@ struct FetchPipeline: Sendable {
       }
       let body = try await call.receiveBulk(
         count: header.bodyBytes, maximum: shadowBytesMaximum(image))
-      return await verify(body, placement, image, id)
+      return await verify(body, placement, image, id, format)
     } catch {
       // The slave's own checksum failed: it knows that it lost this one.
       if error.code == .dataLoss || error.code == .notFound { return .corrupt(placement) }
@@ -170,11 +176,12 @@ struct FetchPipeline: Sendable {
   }
 
   private func verify(
-    _ body: [UInt8], _ placement: ShadowPlacement, _ image: StoredImage, _ id: ImageID
+    _ body: [UInt8], _ placement: ShadowPlacement, _ image: StoredImage, _ id: ImageID,
+    _ format: ShadowFormat
   ) async -> Arrival {
     let verified: Shadow?? = try? await offload { () -> Shadow? in
       let header = try ShadowHeader(
-        index: Int(placement.index), epoch: image.epoch, imageID: id,
+        format: format, index: Int(placement.index), epoch: image.epoch, imageID: id,
         secretByteCount: Int(clamping: image.record.sealedBytes))
       let shadow = Shadow(header: header, body: body)
       return constantTimeEqual(shadow.digest(), placement.digest) ? shadow : nil

@@ -6,6 +6,8 @@ public struct MasterConfiguration: Sendable {
   /// s - r at least: how many lost slaves every image survives.
   public var minimumTolerance = 1
   public var maximumThreshold = BaiScheme.maximumThreshold
+  /// How new images are split (``ShadowSchemes/names``); each image's record says how it was.
+  public var shadowScheme = "bai"
   /// Let an image have a shadow on every live slave; otherwise one is always left out.
   public var allowAllSlaves = false
   /// (r, s) for every image instead of a random draw for each.

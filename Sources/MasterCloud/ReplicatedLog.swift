@@ -39,6 +39,8 @@ actor SingleVoterLog: ReplicatedLog {
     directory: String, state: ClusterState, logger: Logger
   ) async throws -> SingleVoterLog {
     var configuration = SegmentStoreConfiguration()
+    // A log is short and every record of it counts.
+    configuration.verifiesAtOpen = true
     configuration.maximumSegmentSizeBytes = 16 << 20
     let (store, report) = try SegmentStore.open(
       directory: directory, disk: SystemDisk(), configuration: configuration)

@@ -17,7 +17,7 @@ struct UploadPipeline: Sendable {
   let logger: Logger
   private let entropy = SystemEntropy()
   private let clock = SystemClock()
-  private let scheme = BaiScheme()
+  private let scheme: any ShadowScheme
 
   /// Attempts of one upload: each new one leaves out the slaves that failed.
   private static let attempts = 4
@@ -26,6 +26,10 @@ struct UploadPipeline: Sendable {
     configuration: MasterConfiguration, state: ClusterState, log: any ReplicatedLog,
     slaves: SlaveDirectory, keys: KeyRing, active: ActiveUploads, logger: Logger
   ) {
+    guard let scheme = ShadowSchemes.named(configuration.shadowScheme) else {
+      preconditionFailure("no scheme '\(configuration.shadowScheme)'")
+    }
+    self.scheme = scheme
     self.configuration = configuration
     self.state = state
     self.log = log

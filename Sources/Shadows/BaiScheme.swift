@@ -57,13 +57,9 @@ public struct BaiScheme: ShadowScheme {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadowCount)
     }
     let layout = try layout(secretByteCount: secret.count, threshold: threshold)
-    var headers: [ShadowHeader] = []
-    for index in 1...shadowCount {
-      headers.append(
-        try ShadowHeader(
-          format: format, index: index, epoch: epoch, imageID: imageID,
-          secretByteCount: secret.count))
-    }
+    let headers = try makeHeaders(
+      format: format, count: shadowCount, epoch: epoch, imageID: imageID,
+      secretByteCount: secret.count)
     let bodies = makeBodies(count: shadowCount, byteCount: layout.bodyByteCount) { bodies in
       secret.withUnsafeBytes { secret in
         BaiSplit(layout: layout, secret: secret, bodies: bodies, imageID: imageID)
@@ -113,10 +109,7 @@ public struct BaiScheme: ShadowScheme {
       count = layout.bodyByteCount
     }
     if contradictory { throw .contradictoryShadows }
-    let repaired = Shadow(header: header, body: body)
-    guard let expected = expectedDigests[lost] else { throw .missingDigest(index: lost) }
-    guard repaired.digest() == expected else { throw .contradictoryShadows }
-    return repaired
+    return try verifyRepaired(Shadow(header: header, body: body), expectedDigests)
   }
 
   private func layout(secretByteCount: Int, threshold: Int) throws(ShadowError) -> BaiLayout {
@@ -137,40 +130,7 @@ public struct BaiScheme: ShadowScheme {
       shadows, need: threshold, format: format, expectedDigests: expectedDigests)
     let layout = try layout(
       secretByteCount: chosen[0].header.secretByteCount, threshold: threshold)
-    for shadow in chosen where shadow.body.count != layout.bodyByteCount {
-      throw .malformedShadow(
-        .wrongBodyLength(byteCount: shadow.body.count, expected: layout.bodyByteCount))
-    }
+    try checkBodies(of: chosen, byteCount: layout.bodyByteCount)
     return (chosen, layout)
   }
-}
-
-/// `count` arrays of `byteCount` bytes, every one of which `fill` must write.
-///
-/// Each array is made inside the initialiser of the one before: no byte is written twice.
-private func makeBodies(
-  count: Int, byteCount: Int, fill: ([UnsafeMutablePointer<UInt8>]) -> Void
-) -> [[UInt8]] {
-  var bodies: [[UInt8]] = []
-  func next(_ pointers: [UnsafeMutablePointer<UInt8>]) {
-    if pointers.count == count { return fill(pointers) }
-    bodies.append(
-      [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initialized in
-        preferLargePages(UnsafeMutableRawBufferPointer(buffer))
-        next(pointers + [buffer.baseAddress!])
-        initialized = byteCount
-      })
-  }
-  next([])
-  // The innermost, which is the last, was appended first.
-  return bodies.reversed()
-}
-
-/// Lends the bodies of all shadows at once.
-private func withBodies(_ shadows: [Shadow], _ body: ([UnsafePointer<UInt8>]) -> Void) {
-  func next(_ pointers: [UnsafePointer<UInt8>]) {
-    if pointers.count == shadows.count { return body(pointers) }
-    shadows[pointers.count].body.withUnsafeBufferPointer { next(pointers + [$0.baseAddress!]) }
-  }
-  next([])
 }

@@ -4,11 +4,22 @@ import Base
 public enum ShadowFormat: Sendable, Equatable, CaseIterable {
   /// Bai's projection scheme with a masked, erasure-coded remainder.
   case bai1
+  /// Krawczyk's scheme: AES-256-CTR, erasure-coded, under a shared key.
+  case krawczyk1
 
   /// Four bytes of ASCII.
   public var mark: [UInt8] {
     switch self {
     case .bai1: Array("BAI1".utf8)
+    case .krawczyk1: Array("KRW1".utf8)
+    }
+  }
+
+  /// Rows and columns of a block of 16-bit words; 0 where the scheme has no blocks.
+  public var blockOrder: UInt8 {
+    switch self {
+    case .bai1: 16
+    case .krawczyk1: 0
     }
   }
 }
@@ -21,8 +32,6 @@ public struct ShadowHeader: Equatable, Sendable {
   public static let byteCount = 36
   /// The only version there is.
   public static let version: UInt8 = 1
-  /// m: rows and columns of a block of 16-bit words.
-  public static let blockOrder: UInt8 = 16
 
   public let format: ShadowFormat
   /// 1 to 255.
@@ -60,7 +69,7 @@ public struct ShadowHeader: Equatable, Sendable {
       throw .malformedShadow(.unknownFormat)
     }
     guard bytes[4] == Self.version else { throw .malformedShadow(.unsupportedVersion(bytes[4])) }
-    guard bytes[5] == Self.blockOrder else {
+    guard bytes[5] == format.blockOrder else {
       throw .malformedShadow(.unsupportedBlockOrder(bytes[5]))
     }
     guard bytes[6] != 0 else { throw .malformedShadow(.indexZero) }
@@ -79,7 +88,7 @@ public struct ShadowHeader: Equatable, Sendable {
   public var bytes: [UInt8] {
     var bytes = format.mark
     bytes.reserveCapacity(Self.byteCount)
-    bytes += [Self.version, Self.blockOrder, UInt8(index), 0]
+    bytes += [Self.version, format.blockOrder, UInt8(index), 0]
     bytes.append(bigEndian: epoch)
     bytes += imageID.bytes
     bytes.append(bigEndian: UInt64(secretByteCount))

@@ -59,3 +59,36 @@ func selectShadows(
   }
   return chosen
 }
+
+/// Throws `malformedShadow` where a body is not as long as the scheme makes it.
+func checkBodies(of shadows: [Shadow], byteCount: Int) throws(ShadowError) {
+  for shadow in shadows where shadow.body.count != byteCount {
+    throw .malformedShadow(
+      .wrongBodyLength(byteCount: shadow.body.count, expected: byteCount))
+  }
+}
+
+/// A repaired shadow is what was recorded, or the others, whose digests were right, contradict each other.
+func verifyRepaired(
+  _ repaired: Shadow, _ expectedDigests: [Int: [UInt8]]
+) throws(ShadowError) -> Shadow {
+  guard let expected = expectedDigests[repaired.index] else {
+    throw .missingDigest(index: repaired.index)
+  }
+  guard repaired.digest() == expected else { throw .contradictoryShadows }
+  return repaired
+}
+
+/// The schemes that a cluster may use, by the name that the configuration and placement records have.
+public enum ShadowSchemes {
+  public static let names = ["bai", "krawczyk"]
+
+  /// Nil for a name that this version does not know.
+  public static func named(_ name: String, coreCount: Int = 1) -> (any ShadowScheme)? {
+    switch name {
+    case "bai": BaiScheme(coreCount: coreCount)
+    case "krawczyk": KrawczykScheme(coreCount: coreCount)
+    default: nil
+    }
+  }
+}

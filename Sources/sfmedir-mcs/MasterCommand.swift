@@ -75,6 +75,12 @@ struct MasterSettings: Sendable {
     master.minimumTolerance = try file.integer("minimum_tolerance", default: 1, in: 1...250)
     master.maximumThreshold = try file.integer(
       "maximum_threshold", default: BaiScheme.maximumThreshold, in: 2...BaiScheme.maximumThreshold)
+    let scheme = try file.string("shadow_scheme", default: master.shadowScheme)
+    guard ShadowSchemes.names.contains(scheme) else {
+      throw file.invalid(
+        "shadow_scheme", "'\(scheme)' is none of \(ShadowSchemes.names.joined(separator: ", "))")
+    }
+    master.shadowScheme = scheme
     master.allowAllSlaves = try file.boolean("allow_all_slaves", default: false)
     master.hedgeAfter = .milliseconds(
       try file.integer("hedge_after_milliseconds", default: 100, in: 1...60_000))

@@ -17,10 +17,12 @@ import signal
 import sys
 import tempfile
 
-import certificates
-import machine
-import peers
-import report
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import certificates  # noqa: E402
+import machine  # noqa: E402
+import peers  # noqa: E402
+import report  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +161,7 @@ def main():
     cores = machine.use_cores(arguments.cores)
     machine.allow_descriptors(2 * arguments.idle_connections + 1000)
     facts = machine.facts(cores)
+    facts["grpc_cpp"] = machine.first_line(["pkg-config", "--modversion", "grpc++"])
     busy, own = machine.busy_seconds(cores), machine.own_seconds()
     wall = os.times().elapsed
     with tempfile.TemporaryDirectory(prefix="sfmedir-bench-rpc-") as folder:

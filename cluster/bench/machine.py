@@ -59,7 +59,8 @@ def resident_kib(pid):
     raise RuntimeError(f"no Rss in /proc/{pid}/smaps_rollup")
 
 
-def _first_line(command):
+def first_line(command):
+    """What a program says first; None where it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -83,9 +84,8 @@ def facts(cores):
         "cores": len(cores),
         "cores_of_machine": os.cpu_count(),
         "kernel": platform.release(),
-        "swift": _first_line(["swift", "--version"]),
-        "openssl": _first_line(["openssl", "version"]),
-        "grpc_cpp": _first_line(["pkg-config", "--modversion", "grpc++"]),
+        "swift": first_line(["swift", "--version"]),
+        "openssl": first_line(["openssl", "version"]),
         "python": platform.python_version(),
         "load_average_before": os.getloadavg()[0],
     }

@@ -1,0 +1,229 @@
+import Base
+
+/// Krawczyk's "secret sharing made short": the secret under AES-256-CTR with a fresh key, cut into r data shards and
+/// s - r parity shards, and the key shared by Shamir.
+///
+/// A shadow is 32 bytes and 1/r of the secret. Fewer than r shadows hold no information about the key; what they
+/// hold of the cipher text they hide as AES-256 does. The form is in `docs/formats/shadow-krw1.md`.
+///
+/// Source: H. Krawczyk, Secret sharing made short, CRYPTO '93.
+public struct KrawczykScheme: ShadowScheme {
+  /// As for Bai's scheme, so that an operator may change the scheme and nothing else.
+  public static let maximumThreshold = BaiScheme.maximumThreshold
+
+  /// Cores that one call may use.
+  public let coreCount: Int
+
+  public init(coreCount: Int = 1) {
+    precondition(coreCount >= 1, "\(coreCount) cores")
+    self.coreCount = coreCount
+  }
+
+  public var name: String { "krawczyk" }
+  public var format: ShadowFormat { .krawczyk1 }
+
+  /// 2 <= r < s <= 255 and r <= 8.
+  public func supports(threshold: Int, shadowCount: Int) -> Bool {
+    (2...Self.maximumThreshold).contains(threshold) && threshold < shadowCount && shadowCount <= 255
+  }
+
+  public func bodyByteCount(
+    secretByteCount: Int, threshold: Int
+  ) throws(ShadowError) -> Int {
+    try layout(secretByteCount, threshold).bodyByteCount
+  }
+
+  public func split(
+    secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
+    entropy: some Entropy
+  ) throws(ShadowError) -> [Shadow] {
+    guard supports(threshold: threshold, shadowCount: shadowCount) else {
+      throw .impossibleThreshold(threshold: threshold, shadowCount: shadowCount)
+    }
+    let layout = try layout(secret.count, threshold)
+    let headers = try makeHeaders(
+      format: format, count: shadowCount, epoch: epoch, imageID: imageID,
+      secretByteCount: secret.count)
+    let key = SecretBytes(randomCount: KrawczykLayout.keyByteCount, entropy: entropy)
+    let shares = key.withBytes {
+      KeySharing.split($0, threshold: threshold, shadowCount: shadowCount, entropy: entropy)
+    }
+    let bodies = makeBodies(count: shadowCount, byteCount: layout.bodyByteCount) { bodies in
+      secret.withUnsafeBytes { secret in
+        KrawczykSplit(layout: layout, secret: secret, key: key, shares: shares, bodies: bodies)
+          .run(coreCount: coreCount)
+      }
+    }
+    return zip(headers, bodies).map { Shadow(header: $0, body: $1) }
+  }
+
+  public func join(
+    shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> [UInt8] {
+    let (chosen, layout) = try select(shadows, threshold, expectedDigests)
+    var found = keyValue(at: 0, of: chosen)
+    defer { zero(&found) }
+    let key = SecretBytes(found)
+    return [UInt8](unsafeUninitializedCapacity: layout.secretByteCount) { buffer, count in
+      preferLargePages(UnsafeMutableRawBufferPointer(buffer))
+      withBodies(chosen) { bodies in
+        KrawczykJoin(
+          layout: layout, shards: chosen.map { $0.index - 1 }, bodies: bodies, key: key,
+          secret: UnsafeMutableRawBufferPointer(buffer)
+        ).run(coreCount: coreCount)
+      }
+      count = layout.secretByteCount
+    }
+  }
+
+  public func repair(
+    lost: Int, shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> Shadow {
+    guard (1...255).contains(lost) else { throw .indexOutOfRange(lost) }
+    let others = shadows.filter { $0.index != lost }
+    let (chosen, layout) = try select(others, threshold, expectedDigests)
+    let model = chosen[0].header
+    let header = try ShadowHeader(
+      format: format, index: lost, epoch: model.epoch, imageID: model.imageID,
+      secretByteCount: model.secretByteCount)
+    let share = keyValue(at: UInt8(lost), of: chosen)
+    let transform = ShardTransform(available: chosen.map { $0.index - 1 }, wanted: [lost - 1])
+    let body = [UInt8](unsafeUninitializedCapacity: layout.bodyByteCount) { buffer, count in
+      UnsafeMutableRawBufferPointer(buffer).copyBytes(from: share)
+      withBodies(chosen) { bodies in
+        transform.apply(
+          bodies.map { $0 + KrawczykLayout.keyByteCount },
+          [buffer.baseAddress! + KrawczykLayout.keyByteCount], byteCount: layout.shardByteCount)
+      }
+      count = layout.bodyByteCount
+    }
+    return try verifyRepaired(Shadow(header: header, body: body), expectedDigests)
+  }
+
+  private func keyValue(at x: UInt8, of shadows: [Shadow]) -> [UInt8] {
+    KeySharing.value(
+      at: x, indices: shadows.map(\.index),
+      shares: shadows.map { Array($0.body[..<KrawczykLayout.keyByteCount]) })
+  }
+
+  private func layout(_ secretByteCount: Int, _ threshold: Int) throws(ShadowError)
+    -> KrawczykLayout
+  {
+    precondition(secretByteCount >= 0, "a secret of \(secretByteCount) bytes")
+    guard (2...Self.maximumThreshold).contains(threshold) else {
+      throw .impossibleThreshold(threshold: threshold, shadowCount: threshold + 1)
+    }
+    return try KrawczykLayout(secretByteCount: secretByteCount, threshold: threshold)
+  }
+
+  private func select(
+    _ shadows: [Shadow], _ threshold: Int, _ expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ([Shadow], KrawczykLayout) {
+    guard (2...Self.maximumThreshold).contains(threshold) else {
+      throw .impossibleThreshold(threshold: threshold, shadowCount: shadows.count)
+    }
+    let chosen = try selectShadows(
+      shadows, need: threshold, format: format, expectedDigests: expectedDigests)
+    let layout = try layout(chosen[0].header.secretByteCount, threshold)
+    try checkBodies(of: chosen, byteCount: layout.bodyByteCount)
+    return (chosen, layout)
+  }
+}
+
+/// One split: cores write different pieces of the bodies, so the pointers may be shared among them.
+private struct KrawczykSplit: @unchecked Sendable {
+  let layout: KrawczykLayout
+  let secret: UnsafeRawBufferPointer
+  let key: SecretBytes
+  let shares: [[UInt8]]
+  let bodies: [UnsafeMutablePointer<UInt8>]
+
+  func run(coreCount: Int) {
+    for (share, body) in zip(shares, bodies) {
+      UnsafeMutableRawBufferPointer(start: body, count: share.count).copyBytes(from: share)
+    }
+    let parity = ShardTransform(
+      available: Array(0..<layout.threshold), wanted: Array(layout.threshold..<bodies.count))
+    let parts = layout.parts(coreCount: coreCount)
+    onCores(parts.count) { part in
+      for piece in parts[part] { write(piece, parity) }
+    }
+  }
+
+  /// The same piece of every shard, the parity while the data is still in the cache.
+  private func write(_ piece: Range<Int>, _ parity: ShardTransform) {
+    let targets = bodies.map { $0 + KrawczykLayout.keyByteCount + piece.lowerBound }
+    for shard in 0..<layout.threshold {
+      let target = UnsafeMutableRawBufferPointer(start: targets[shard], count: piece.count)
+      let count = layout.secretByteCount(
+        shard: shard, offset: piece.lowerBound, byteCount: piece.count)
+      let start = shard * layout.shardByteCount + piece.lowerBound
+      if count > 0 {
+        let counter = layout.counter(shard: shard, offset: piece.lowerBound)
+        key.withBytes {
+          AES256CTR.apply(
+            UnsafeRawBufferPointer(rebasing: secret[start..<start + count]), into: target, key: $0,
+            counter: counter)
+        }
+      }
+      UnsafeMutableRawBufferPointer(rebasing: target[count...])
+        .initializeMemory(as: UInt8.self, repeating: 0)
+    }
+    parity.apply(
+      targets[..<layout.threshold].map { UnsafePointer($0) },
+      Array(targets[layout.threshold...]), byteCount: piece.count)
+  }
+}
+
+/// One join: cores write different pieces of the secret.
+private struct KrawczykJoin: @unchecked Sendable {
+  let layout: KrawczykLayout
+  /// One less than the index of each body's shadow.
+  let shards: [Int]
+  let bodies: [UnsafePointer<UInt8>]
+  let key: SecretBytes
+  let secret: UnsafeMutableRawBufferPointer
+
+  func run(coreCount: Int) {
+    let missing = (0..<layout.threshold).filter { !shards.contains($0) }
+    let recoveries = missing.map { ShardTransform(available: shards, wanted: [$0]) }
+    let parts = layout.parts(coreCount: coreCount)
+    onCores(parts.count) { part in
+      for piece in parts[part] {
+        let sources = bodies.map { $0 + KrawczykLayout.keyByteCount + piece.lowerBound }
+        for (shard, source) in zip(shards, sources) where shard < layout.threshold {
+          if let target = target(shard, piece) {
+            open(UnsafeRawPointer(source), target, shard, piece)
+          }
+        }
+        for (shard, recovery) in zip(missing, recoveries) {
+          guard let target = target(shard, piece), let start = target.baseAddress else { continue }
+          recovery.apply(
+            sources, [start.assumingMemoryBound(to: UInt8.self)], byteCount: target.count)
+          open(UnsafeRawPointer(start), target, shard, piece)
+        }
+      }
+    }
+  }
+
+  /// Where a piece of a data shard belongs; nil for one that is padding.
+  private func target(_ shard: Int, _ piece: Range<Int>) -> UnsafeMutableRawBufferPointer? {
+    let count = layout.secretByteCount(
+      shard: shard, offset: piece.lowerBound, byteCount: piece.count)
+    let start = shard * layout.shardByteCount + piece.lowerBound
+    return count > 0
+      ? UnsafeMutableRawBufferPointer(rebasing: secret[start..<start + count]) : nil
+  }
+
+  private func open(
+    _ source: UnsafeRawPointer, _ target: UnsafeMutableRawBufferPointer, _ shard: Int,
+    _ piece: Range<Int>
+  ) {
+    let counter = layout.counter(shard: shard, offset: piece.lowerBound)
+    key.withBytes {
+      AES256CTR.apply(
+        UnsafeRawBufferPointer(start: source, count: target.count), into: target, key: $0,
+        counter: counter)
+    }
+  }
+}
