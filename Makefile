@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments soak fuzz sanitize clean
 
 TALKING = KeyControlTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 
@@ -39,6 +39,13 @@ bench-rpc: ## our RPC against gRPC C++ and gRPC Swift 2; ARGUMENTS='--rounds 9' 
 	@cluster/bench/rpc/setup.sh
 	swift build -c release --product sfmedir-rpc-bench
 	@cluster/bench/rpc/run.py $(ARGUMENTS)
+
+bench-shadows: build ## both shadow schemes against zfec, ISA-L and numpy; ARGUMENTS='--rounds 5' and the like
+	@cluster/install-dependencies.sh python3-zfec python3-numpy
+	@cluster/bench/shadows/run.py $(ARGUMENTS)
+
+bench-segments: build ## segment files against the raw disk; DIR=folder on the disk to measure
+	@bin=$$(swift build -c release --show-bin-path) && $$bin/sfmedir bench segments --dir "$(or $(DIR),$(CURDIR))" --json
 
 soak: ## minutes of random calls, cancellations and lost connections; ARGUMENTS='--seconds 60 --seed 7'
 	@cluster/install-dependencies.sh

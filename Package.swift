@@ -164,7 +164,7 @@ let package = Package(
       name: "CommandLineTool",
       dependencies: [
         "Base", "CWire", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
-        "Shadows", argumentParser, histogram, logging,
+        "SegmentStore", "Shadows", argumentParser, histogram, logging,
       ],
       swiftSettings: house),
     .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
@@ -247,6 +247,12 @@ let package = Package(
       dependencies: [
         "Base", "Enrollment", "ImageCipher", "ImageOwner", "ImagePipeline", "ImageTestSupport",
         "ImageUser", "Imaging", "Messages", "RPC", "TestSupport",
+      ],
+      swiftSettings: house),
+    .testTarget(
+      name: "SlaveCloudTests",
+      dependencies: [
+        "Base", "Messages", "RPC", "SegmentStore", "SlaveCloud", "TestSupport", logging,
       ],
       swiftSettings: house),
     .testTarget(

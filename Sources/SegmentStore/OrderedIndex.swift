@@ -60,6 +60,13 @@ struct OrderedIndex<Value> {
     return value
   }
 
+  /// In the keys' order.
+  func forEach(_ body: ([UInt8], Value) -> Void) {
+    for block in blocks {
+      for entry in block { body(entry.key, entry.value) }
+    }
+  }
+
   mutating func removeAll(where condition: (Value) -> Bool) {
     for block in blocks.indices { blocks[block].removeAll { condition($0.value) } }
     blocks.removeAll { $0.isEmpty }

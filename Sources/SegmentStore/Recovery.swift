@@ -6,6 +6,8 @@ struct ActiveSegment {
   let identifier: UInt64
   let file: any DiskFile
   let binding: RecordBinding
+  /// For the hint file that it gets when it is rolled.
+  var hints: HintBuilder
   var sizeBytes: UInt64
   /// Bytes of it that are on the disk for certain. Only a commit record may lie behind them, until the next batch.
   var synchronizedSizeBytes: UInt64
@@ -35,6 +37,9 @@ struct Recovery {
   var expectedSequence: UInt64?
   /// The reported damage that accounts for sequence numbers missing right behind it.
   var explanation: Explanation = .none
+  /// Of the segment in hand.
+  var generation: UInt32 = 0
+  private var hintIdentifiers: Set<UInt64> = []
 
   enum Explanation: Equatable {
     case none
@@ -73,12 +78,20 @@ struct Recovery {
     if identifiers.isEmpty, case .missing = manifest { return try create() }
     let (store, first) = try identify(manifest, candidates, identifiers)
 
-    reportMissing(identifiers, first: first)
+    let covered = coveredIdentifiers(candidates, store, last: identifiers.last ?? first)
+    reportMissing(identifiers, first: first, covered: covered)
     var active: ActiveSegment?
-    for candidate in candidates where candidate.identifier >= first {
-      active = try scan(candidate, store: store, isLast: candidate.identifier == identifiers.last)
+    var leftovers: [Candidate] = []
+    for candidate in candidates {
+      let identifier = candidate.identifier
+      if identifier < first || covered.contains(where: { $0.contains(identifier) }) {
+        leftovers.append(candidate)
+      } else {
+        active = try scan(candidate, store: store, isLast: identifier == identifiers.last)
+      }
     }
-    removeLeftovers(candidates.filter { $0.identifier < first }, store)
+    removeLeftovers(leftovers, store)
+    removeStrayHints(identifiers)
     if active == nil && state.status == .readWrite {
       active = createActive(store: store, identifier: max(first, (identifiers.last ?? 0) + 1))
     }
@@ -121,7 +134,9 @@ struct Recovery {
         if mend({ () throws(DiskError) in try files.disk.remove(files.path(name)) }) {
           report.removedFiles.append(name)
         }
-      } else if name != FileName.lock && name != FileName.manifest {
+      } else if let identifier = FileName.hintIdentifier(of: name) {
+        hintIdentifiers.insert(identifier)
+      } else if ![FileName.lock, FileName.manifest, FileName.scrub].contains(name) {
         report.unknownFiles.append(name)
       }
     }
@@ -131,7 +146,9 @@ struct Recovery {
   private func isTemporary(_ name: String) -> Bool {
     guard name.hasSuffix(FileName.temporarySuffix) else { return false }
     let base = String(name.dropLast(FileName.temporarySuffix.count))
-    return base == FileName.manifest || FileName.segmentIdentifier(of: base) != nil
+    return base == FileName.manifest || base == FileName.scrub
+      || FileName.segmentIdentifier(of: base) != nil
+      || FileName.hintIdentifier(of: base) != nil
   }
 
   private func readManifest() throws(SegmentStoreError) -> ManifestState {
@@ -212,13 +229,31 @@ struct Recovery {
     return (header.store, identifiers[0])
   }
 
-  private mutating func reportMissing(_ identifiers: [UInt64], first: UInt64) {
+  /// Segments whose records a compaction put into an earlier one: their files are gone, or what an interruption
+  /// left. The last segment is being written and never among them.
+  private func coveredIdentifiers(
+    _ candidates: [Candidate], _ store: StoreIdentifier, last: UInt64
+  ) -> [Range<UInt64>] {
+    candidates.compactMap { candidate in
+      guard let header = candidate.header, header.store == store,
+        header.segmentIdentifier == candidate.identifier, header.coversThrough < last
+      else { return nil }
+      return candidate.identifier + 1..<header.coversThrough + 1
+    }
+  }
+
+  private mutating func reportMissing(
+    _ identifiers: [UInt64], first: UInt64, covered: [Range<UInt64>]
+  ) {
     var expected = first
-    for identifier in identifiers where identifier >= first {
+    for identifier in identifiers where identifier >= expected {
       if identifier > expected {
         addDamage(.missingSegments(through: identifier - 1), expected, offset: 0, size: 0)
       }
       expected = identifier + 1
+      if let range = covered.first(where: { $0.lowerBound == expected }) {
+        expected = range.upperBound
+      }
     }
     if expected == first {
       addDamage(.missingSegments(through: first), first, offset: 0, size: 0)
@@ -237,6 +272,16 @@ struct Recovery {
     let files = files
     if mend({ () throws(DiskError) in try files.removeSegments(ours.map(\.identifier)) }) {
       report.removedFiles += names
+    }
+  }
+
+  /// Of segments that a drop or a compaction removed.
+  private mutating func removeStrayHints(_ identifiers: [UInt64]) {
+    let files = files
+    for identifier in hintIdentifiers.subtracting(identifiers) {
+      if mend({ () throws(DiskError) in try files.removeHint(identifier) }) {
+        report.removedFiles.append(FileName.hint(identifier))
+      }
     }
   }
 
@@ -275,10 +320,10 @@ struct Recovery {
     let binding = RecordBinding(store: store, segmentIdentifier: identifier)
     state.segments.append(
       Segment(
-        identifier: identifier, file: file, binding: binding,
+        identifier: identifier, file: file, binding: binding, header: header,
         sizeBytes: UInt64(SegmentHeader.sizeBytes), nextSequence: firstSequence))
     return ActiveSegment(
-      identifier: identifier, file: file, binding: binding,
+      identifier: identifier, file: file, binding: binding, hints: HintBuilder(),
       sizeBytes: UInt64(SegmentHeader.sizeBytes),
       synchronizedSizeBytes: UInt64(SegmentHeader.sizeBytes))
   }

@@ -20,6 +20,9 @@ extension Recovery {
     var goodEnd = UInt64(SegmentHeader.sizeBytes)
     var endsWithCommit = true
     var suspects: [SuspectStretch] = []
+    var hints = HintBuilder()
+    /// Where compaction left records out, numbers are missing on purpose.
+    let mayJump: Bool
   }
 
   /// Scans a segment into the index; the last one is mended and returned for appending where that is possible.
@@ -27,21 +30,24 @@ extension Recovery {
     _ candidate: Candidate, store: StoreIdentifier, isLast: Bool
   ) throws(SegmentStoreError) -> ActiveSegment? {
     let identifier = candidate.identifier
+    generation = candidate.header?.generation ?? 0
     if let header = candidate.header {
       guard header.store == store && header.segmentIdentifier == identifier else {
         addDamage(.foreignSegment, identifier, offset: 0, size: candidate.sizeBytes)
         explanation = .damage(index: report.damages.count - 1)
         return nil
       }
-      meet(header.firstSequence, identifier, offset: 0, size: 0)
+      let isInOrder = meet(header.firstSequence, identifier, offset: 0, size: 0)
+      if !isLast, isInOrder, takeHints(candidate, header) { return nil }
     } else {
       addDamage(.segmentHeader, identifier, offset: 0, size: UInt64(SegmentHeader.sizeBytes))
     }
+    let damagesBefore = report.damages.count
     let binding = RecordBinding(store: store, segmentIdentifier: identifier)
     let window = SegmentWindow(file: candidate.file, sizeBytes: candidate.sizeBytes)
     var scanner = SegmentScanner(
       window: window, binding: binding, path: files.path(FileName.segment(identifier)))
-    var tail = SegmentTail()
+    var tail = SegmentTail(mayJump: (candidate.header?.generation ?? 0) > 0)
     while let item = try scanner.next() { take(item, identifier, candidate.sizeBytes, &tail) }
     if let error = window.readError {
       addDamage(.unreadable(error), identifier, offset: 0, size: candidate.sizeBytes)
@@ -57,13 +63,16 @@ extension Recovery {
       let settled = settleTail(candidate, binding, tail)
       sizeBytes = settled.sizeBytes
       active = ActiveSegment(
-        identifier: identifier, file: candidate.file, binding: binding, sizeBytes: sizeBytes,
-        synchronizedSizeBytes: settled.synchronizedSizeBytes)
+        identifier: identifier, file: candidate.file, binding: binding, hints: tail.hints,
+        sizeBytes: sizeBytes, synchronizedSizeBytes: settled.synchronizedSizeBytes)
     }
     state.segments.append(
       Segment(
-        identifier: identifier, file: candidate.file, binding: binding, sizeBytes: sizeBytes,
-        nextSequence: expectedSequence ?? 1))
+        identifier: identifier, file: candidate.file, binding: binding,
+        header: candidate.header, sizeBytes: sizeBytes, nextSequence: expectedSequence ?? 1))
+    if !isLast, let header = candidate.header, report.damages.count == damagesBefore {
+      renewHints(header, tail.hints, sizeBytes)
+    }
     return state.status == .readWrite ? active : nil
   }
 
@@ -73,13 +82,15 @@ extension Recovery {
     let expectedBefore = expectedSequence
     switch item {
     case .record(let header, let key, _, let offset):
-      takeGood(header, key, segment, offset)
+      takeGood(header, key, segment, offset, &tail)
       tail.provenEnd = max(tail.provenEnd, UInt64(header.batchStart))
       tail.goodEnd = offset + header.recordSizeBytes
       tail.endsWithCommit = header.kind == .commit
     case .badPayload(let header, let key, let offset, let isTruncated):
       tail.provenEnd = max(tail.provenEnd, UInt64(header.batchStart))
       let size = isTruncated ? fileSize - offset : header.recordSizeBytes
+      tail.hints.giveUp()
+      if tail.mayJump { skip(to: header.sequence) }
       let isExpected = header.isData && meet(header.sequence, segment, offset: offset, size: size)
       addDamage(
         isTruncated ? .truncated : .payload, segment, offset: offset, size: size,
@@ -90,7 +101,7 @@ extension Recovery {
         expectedSequence = header.sequence + 1
         let entry = IndexEntry(
           location: location(header, segment, offset), recordSizeBytes: header.recordSizeBytes,
-          damage: report.damages.last)
+          generation: generation, damage: report.damages.last)
         marked = (key, state.setEntry(key, entry))
       }
       tail.suspects.append(
@@ -98,6 +109,7 @@ extension Recovery {
           damageIndex: report.damages.count - 1, offset: offset, sizeBytes: size,
           expectedBefore: expectedBefore, marked: marked))
     case .unparseable(let offset, let size):
+      tail.hints.giveUp()
       addDamage(.unparseable, segment, offset: offset, size: size)
       explanation = .damage(index: report.damages.count - 1)
       tail.suspects.append(
@@ -108,14 +120,17 @@ extension Recovery {
   }
 
   private mutating func takeGood(
-    _ header: RecordHeader, _ key: [UInt8], _ segment: UInt64, _ offset: UInt64
+    _ header: RecordHeader, _ key: [UInt8], _ segment: UInt64, _ offset: UInt64,
+    _ tail: inout SegmentTail
   ) {
     if header.kind == .void {
       report.sealedSizeBytes += header.recordSizeBytes
       explanation = .sealedHole
       return
     }
+    if tail.mayJump { skip(to: header.sequence) }
     guard meet(header.sequence, segment, offset: offset, size: header.recordSizeBytes) else {
+      tail.hints.giveUp()
       addDamage(
         .sequenceRepeated, segment, offset: offset, size: header.recordSizeBytes,
         key: header.isData ? key : nil)
@@ -123,17 +138,37 @@ extension Recovery {
     }
     switch header.kind {
     case .commit, .void: return
-    case .value:
-      report.valueRecords += 1
-      state.setEntry(
-        key,
-        IndexEntry(
-          location: location(header, segment, offset), recordSizeBytes: header.recordSizeBytes))
-    case .tombstone:
-      report.tombstones += 1
-      state.removeEntry(key)
+    case .value, .tombstone:
+      apply(
+        HintEntry(
+          kind: header.kind, key: key, sequence: header.sequence, offsetBytes: offset,
+          payloadSizeBytes: header.payloadSizeBytes), segment)
+      tail.hints.add(
+        header.kind, key, sequence: header.sequence, offsetBytes: offset,
+        payloadSizeBytes: header.payloadSizeBytes)
     }
     expectedSequence = header.sequence + 1
+  }
+
+  mutating func apply(_ entry: HintEntry, _ segment: UInt64) {
+    if entry.kind == .tombstone {
+      report.tombstones += 1
+      state.removeEntry(entry.key)
+    } else {
+      report.valueRecords += 1
+      state.setEntry(
+        entry.key,
+        IndexEntry(
+          location: RecordLocation(
+            segmentIdentifier: segment, offsetBytes: entry.offsetBytes,
+            payloadSizeBytes: entry.payloadSizeBytes, sequence: entry.sequence),
+          recordSizeBytes: entry.recordSizeBytes, generation: generation))
+    }
+  }
+
+  /// Takes numbers for left out on purpose.
+  private mutating func skip(to sequence: UInt64) {
+    if sequence > expectedSequence ?? sequence { expectedSequence = sequence }
   }
 
   /// Compares a sequence number with the expected one. Numbers that were jumped over are put down to the damage

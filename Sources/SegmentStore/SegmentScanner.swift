@@ -26,7 +26,8 @@ struct SegmentScanner {
   let window: SegmentWindow
   private let binding: RecordBinding
   private let path: String
-  private var offset: UInt64
+  /// Of the next item.
+  private(set) var offset: UInt64
 
   init(
     window: SegmentWindow, binding: RecordBinding, path: String,

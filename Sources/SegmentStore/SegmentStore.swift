@@ -13,6 +13,8 @@ public final class SegmentStore: Sendable {
   private let shared: Monitor<StoreState>
   private let writer: SegmentWriter
   private let readers: ReaderPool
+  /// One thread for work that nobody waits for: compaction.
+  private let caretaker: ReaderPool
   private let files: SegmentFiles
   private let configuration: SegmentStoreConfiguration
 
@@ -53,11 +55,13 @@ public final class SegmentStore: Sendable {
     readers = try ReaderPool(
       threads: configuration.readerThreads,
       maximumWaitingJobs: configuration.maximumWaitingReads)
+    caretaker = try ReaderPool(threads: 1, maximumWaitingJobs: 1)
     writer = SegmentWriter(
       recovered: recovered, shared: shared, files: files, configuration: configuration, lock: lock)
     let writer = writer
     do throws(SegmentStoreError) { try startThread { writer.run() } } catch {
       readers.close()
+      caretaker.close()
       throw error
     }
   }
@@ -66,6 +70,7 @@ public final class SegmentStore: Sendable {
   deinit {
     writer.queue.withLockSignalling { $0.close() }
     readers.close()
+    caretaker.close()
   }
 
   private static func parent(of path: String) -> String {
@@ -137,10 +142,7 @@ public final class SegmentStore: Sendable {
     try check(key)
     let found = shared.withLock { state -> (entry: IndexEntry, segment: Segment)? in
       guard let entry = state.index[key] else { return nil }
-      guard let segment = state.segment(entry.location.segmentIdentifier) else {
-        preconditionFailure("the index names segment \(entry.location.segmentIdentifier), gone")
-      }
-      return (entry, segment)
+      return (entry, state.segment(of: entry))
     }
     guard let (entry, segment) = found else { return nil }
     do throws(SegmentStoreError) {
@@ -171,6 +173,80 @@ public final class SegmentStore: Sendable {
     }
   }
 
+  /// Wins back what deleted and replaced records take, in the segments where it is most worth it: one file of what is
+  /// still of use takes their place. Reads and writes go on meanwhile.
+  ///
+  /// Throws `.damaged` for a segment that is not wholly good, which is left alone from then on; `.overloaded` where
+  /// others wait already; `.disk` where there is no room, for example, which changes nothing.
+  /// - Returns: what was done; nil where nothing is worth it.
+  public func compact(
+    _ settings: CompactionSettings = CompactionSettings()
+  ) async throws(SegmentStoreError) -> CompactionResult? {
+    guard (0.05...1).contains(settings.garbageFraction), settings.maximumBytesPerSecond >= 0 else {
+      throw .invalidConfiguration("compaction: \(settings)")
+    }
+    if case .readOnly(let reason) = status { throw .readOnly(reason) }
+    let (shared, files, writer, limit) = (
+      shared, files, writer, configuration.maximumSegmentSizeBytes
+    )
+    let configuration = configuration
+    return try await on(caretaker) { () throws(SegmentStoreError) in
+      let sources = shared.withLock {
+        $0.segmentsToCompact(settings, maximumSegmentSizeBytes: limit)
+      }
+      guard !sources.isEmpty else { return nil }
+      let compactor = Compactor(
+        shared: shared, files: files, store: writer.store,
+        pace: Pace(bytesPerSecond: settings.maximumBytesPerSecond),
+        shouldStop: { writer.queue.withLock { $0.isClosing } })
+      let outcome = ReplacementOutcome()
+      let result: CompactionResult
+      do throws(SegmentStoreError) {
+        let compacted: CompactedSegment
+        (compacted, result) = try compactor.copy(sources)
+        let write = PendingWrite(
+          action: .replaceSegments(compacted), completion: .replaced(outcome))
+        if let refusal = writer.queue.withLockSignalling({ $0.accept([write], configuration) }) {
+          try? files.removeTemporarySegment(compacted.header.segmentIdentifier)
+          throw refusal
+        }
+        return try outcome.wait() ? result : nil
+      } catch {
+        if case .damaged(let damage) = error {
+          shared.withLock { _ = $0.uncompactable.insert(damage.segmentIdentifier) }
+        }
+        throw error
+      }
+    }
+  }
+
+  /// Reads on from a position and verifies all checksums, dead records included, until about so many bytes were read
+  /// (one record more at most). Sees what was acknowledged before the call. Finds what nobody reads; mends nothing.
+  public func scrub(
+    from position: ScrubPosition = .start, maximumBytes: Int = 4 << 20
+  ) async throws(SegmentStoreError) -> ScrubStep {
+    let scrubber = Scrubber(shared: shared, files: files, store: writer.store)
+    return try await onReader { () throws(SegmentStoreError) in
+      try scrubber.step(from: position, maximumBytes: max(1, maximumBytes))
+    }
+  }
+
+  /// Where the last saved scrub stopped; a new one where nothing was saved.
+  public func scrubProgress() async throws(SegmentStoreError) -> ScrubProgress {
+    let files = files
+    return try await onReader { () throws(SegmentStoreError) in
+      files.readScrubProgress() ?? ScrubProgress()
+    }
+  }
+
+  /// By one caller at a time. What is lost is some reading.
+  public func save(_ progress: ScrubProgress) async throws(SegmentStoreError) {
+    let files = files
+    try await onReader { () throws(SegmentStoreError) in
+      do throws(DiskError) { try files.writeScrubProgress(progress) } catch { throw .disk(error) }
+    }
+  }
+
   /// Whether the key has a record, be it damaged.
   public func contains(key: [UInt8]) -> Bool { shared.withLock { $0.index[key] != nil } }
 
@@ -190,6 +266,7 @@ public final class SegmentStore: Sendable {
       result.batches = state.batches
       result.recordsWritten = state.recordsWritten
       result.damagedReads = state.damagedReads
+      result.hintFailures = state.hintFailures
     }
     result.waitingWrites = writer.queue.withLock { $0.waitingWrites }
     result.waitingReads = readers.waitingJobs
@@ -201,6 +278,9 @@ public final class SegmentStore: Sendable {
   public func close() async {
     writer.queue.withLockSignalling { $0.close() }
     readers.close()
+    caretaker.close()
+    // Before the writer ends, which gives the folder free.
+    await caretaker.waitForEnd()
     await withCheckedContinuation { continuation in
       let isWaiting = writer.queue.withLock { $0.waitForEnd(continuation) }
       if !isWaiting { continuation.resume() }
@@ -238,9 +318,15 @@ public final class SegmentStore: Sendable {
   private func onReader<Value: Sendable>(
     _ job: @escaping @Sendable () throws(SegmentStoreError) -> Value
   ) async throws(SegmentStoreError) -> Value {
+    try await on(readers, job)
+  }
+
+  private func on<Value: Sendable>(
+    _ threads: ReaderPool, _ job: @escaping @Sendable () throws(SegmentStoreError) -> Value
+  ) async throws(SegmentStoreError) -> Value {
     let outcome = Monitor<Result<Value, SegmentStoreError>?>(nil)
     await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-      let refusal = readers.submit {
+      let refusal = threads.submit {
         let result = Result { () throws(SegmentStoreError) in try job() }
         outcome.withLock { $0 = result }
         continuation.resume()

@@ -13,6 +13,15 @@ public enum ReadOnlyReason: Sendable, Equatable, CustomStringConvertible {
   /// Pages of the segment that would be appended to cannot be read, so its tail cannot be judged.
   case unreadableTail(segmentIdentifier: UInt64)
 
+  /// What the disk said, where it said something.
+  public var diskError: DiskError? {
+    switch self {
+    case .writeFailed(let error), .synchronizationFailed(let error), .recoveryFailed(let error):
+      error
+    case .unreadableTail: nil
+    }
+  }
+
   public var description: String {
     switch self {
     case .writeFailed(let error): "a write failed: \(error)"
@@ -36,6 +45,8 @@ public struct SegmentDamage: Sendable, Equatable, CustomStringConvertible {
     case manifest
     /// A segment's header is unreadable; its records are still checked and served.
     case segmentHeader
+    /// A segment's hint file is not what was written; the next start reads the segment instead.
+    case hints
     /// A file has a segment's name but belongs to another store or another place; it is left alone.
     case foreignSegment
     /// Segment files are missing, through the given identifier.

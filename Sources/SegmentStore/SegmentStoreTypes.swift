@@ -1,3 +1,5 @@
+import Base
+
 /// Limits and choices of one store. All have working defaults.
 public struct SegmentStoreConfiguration: Sendable {
   /// A segment is rolled when its next record would pass this size (4 KiB to 2 GiB). A single record that is
@@ -11,6 +13,9 @@ public struct SegmentStoreConfiguration: Sendable {
   /// `.overloaded`, except that a single write is always taken when none is waiting.
   public var maximumWaitingWrites = 4096
   public var maximumWaitingWriteBytes = 512 << 20
+  /// Reads and verifies every record at the start, as ``SegmentStore/open(directory:disk:configuration:)`` would without
+  /// hint files. Otherwise damage in segments that are not written any more shows when it is read, or by scrubbing.
+  public var verifiesAtOpen = false
   /// Threads that do the blocking reads, and reads that may wait for one of them (`.overloaded` beyond).
   public var readerThreads = 2
   public var maximumWaitingReads = 4096
@@ -77,12 +82,20 @@ public struct RecoveryReport: Sendable, Equatable {
   public var tombstones = 0
   public var tailCut: TailCut?
   public var damages: [SegmentDamage] = []
-  /// Bytes of holes that earlier recoveries reported and sealed.
+  /// Bytes of holes that earlier recoveries reported and sealed, in the segments that were read.
   public var sealedSizeBytes: UInt64 = 0
   /// Bytes of the last batch that were written again, because whether they ever reached the disk was unknown.
   public var rewrittenSizeBytes: UInt64 = 0
   /// Files that an interrupted creation or drop left behind; they were removed.
   public var removedFiles: [String] = []
+  /// Segments that were not read, because their hint files say what is in them.
+  public var hintedSegments = 0
+  /// Segments whose hint files were not what was once written; the segments were read instead.
+  public var damagedHints: [UInt64] = []
+  /// Segments that got a new hint file.
+  public var rebuiltHints: [UInt64] = []
+  /// The last failure to write one: the next start will read that segment again.
+  public var hintError: DiskError?
   /// Files that are not the store's; they are left alone.
   public var unknownFiles: [String] = []
   /// The sequence number the next record will take.
@@ -106,4 +119,6 @@ public struct SegmentStoreStatistics: Sendable, Equatable {
   public var recordsWritten: UInt64 = 0
   /// Since opening: reads that met a bad record.
   public var damagedReads: UInt64 = 0
+  /// Since opening: hint files that could not be written.
+  public var hintFailures: UInt64 = 0
 }

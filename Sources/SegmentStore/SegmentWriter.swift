@@ -74,6 +74,14 @@ final class SegmentWriter: @unchecked Sendable {
       continuation.resume(returning: .success(count))
       return
     }
+    if case .replaceSegments(let compacted) = backlog.first!.action {
+      let isDone = try replaceSegments(compacted)
+      guard case .replaced(let outcome) = takeFirst(1).first!.completion else {
+        preconditionFailure("a replacement with the completion of another action")
+      }
+      outcome.set(.success(isDone))
+      return
+    }
     let needed = backlog.first!.recordSizeBytes
     if active!.sizeBytes + needed > UInt64(configuration.maximumSegmentSizeBytes)
       && active!.sizeBytes > UInt64(SegmentHeader.sizeBytes)
@@ -88,7 +96,7 @@ final class SegmentWriter: @unchecked Sendable {
     var batchBytes: UInt64 = 0
     var length = 0
     for write in backlog {
-      if case .dropSegments = write.action { break }
+      if write.changesSegments { break }
       batchBytes += write.recordSizeBytes
       let fits =
         batchBytes <= UInt64(configuration.maximumBatchSizeBytes)
@@ -114,6 +122,12 @@ final class SegmentWriter: @unchecked Sendable {
       active!.sizeBytes = batch.end
       active!.synchronizedSizeBytes = batch.end
       nextSequence = batch.nextSequence
+      for outcome in batch.outcomes {
+        guard case .written(let key, let location, let size) = outcome else { continue }
+        active!.hints.add(
+          size == nil ? .tombstone : .value, key, sequence: location.sequence,
+          offsetBytes: location.offsetBytes, payloadSizeBytes: location.payloadSizeBytes)
+      }
     }
     publish(batch, writesAnything)
     let isIdle = backlog.count == writes.count && queue.withLock { $0.isEmpty }
@@ -141,7 +155,8 @@ final class SegmentWriter: @unchecked Sendable {
           }
           let header = batch.add(.tombstone, key, 0, 0, in: active)
           try staging.append(header, key, [], active)
-        case .dropSegments: preconditionFailure("a drop inside a batch of \(writes.count) writes")
+        case .dropSegments, .replaceSegments:
+          preconditionFailure("\(write.action) inside a batch of \(writes.count) writes")
         }
       } catch {
         throw BatchFailure(reason: .writeFailed(error))
@@ -225,15 +240,33 @@ final class SegmentWriter: @unchecked Sendable {
     do throws(DiskError) { file = try files.createSegment(header) } catch {
       throw BatchFailure(reason: .writeFailed(error))
     }
+    let rolled = active!
     let binding = RecordBinding(store: store, segmentIdentifier: identifier)
     let size = UInt64(SegmentHeader.sizeBytes)
     active = ActiveSegment(
-      identifier: identifier, file: file, binding: binding, sizeBytes: size,
+      identifier: identifier, file: file, binding: binding, hints: HintBuilder(), sizeBytes: size,
       synchronizedSizeBytes: size)
     let segment = Segment(
-      identifier: identifier, file: file, binding: binding, sizeBytes: size,
+      identifier: identifier, file: file, binding: binding, header: header, sizeBytes: size,
       nextSequence: nextSequence)
     shared.withLock { $0.segments.append(segment) }
+    writeHints(of: rolled)
+  }
+
+  /// A failure costs the next start a reading of the segment, and is counted.
+  private func writeHints(of rolled: ActiveSegment) {
+    writeHints(
+      HintFile(
+        segmentIdentifier: rolled.identifier, store: store, segmentSizeBytes: rolled.sizeBytes,
+        segmentGeneration: 0, nextSequence: nextSequence, entries: rolled.hints.bytes),
+      isUsable: rolled.hints.isUsable)
+  }
+
+  private func writeHints(_ hint: HintFile, isUsable: Bool) {
+    guard isUsable else { return }
+    do throws(DiskError) { try files.writeHint(hint) } catch {
+      shared.withLock { $0.hintFailures += 1 }
+    }
   }
 
   /// Removes rolled segments from the front whose records all have sequences up to the given one. The manifest
@@ -253,6 +286,50 @@ final class SegmentWriter: @unchecked Sendable {
       throw BatchFailure(reason: .writeFailed(error))
     }
     return dropped.count
+  }
+
+  /// Puts a compacted file into the place of its sources. A crash before the rename leaves the sources, one behind it the new
+  /// file, which says whom it covers: those that are still there are removed at the next start. False where a source
+  /// was dropped meanwhile.
+  private func replaceSegments(_ compacted: CompactedSegment) throws(BatchFailure) -> Bool {
+    let identifier = compacted.header.segmentIdentifier
+    let known = Set(shared.withLock { $0.segments.dropLast().map(\.identifier) })
+    do throws(DiskError) {
+      guard compacted.sources.allSatisfy(known.contains) else {
+        try files.removeTemporarySegment(identifier)
+        return false
+      }
+      // The old hints would be known for those of another generation; without them less has to be right.
+      try files.removeHint(identifier)
+      let file = try files.replaceSegment(identifier)
+      publish(
+        compacted,
+        Segment(
+          identifier: identifier, file: file,
+          binding: RecordBinding(store: store, segmentIdentifier: identifier),
+          header: compacted.header, sizeBytes: compacted.sizeBytes,
+          nextSequence: compacted.nextSequence))
+      try files.removeSegments(compacted.sources.filter { $0 != identifier })
+    } catch {
+      throw BatchFailure(reason: .writeFailed(error))
+    }
+    writeHints(
+      HintFile(
+        segmentIdentifier: identifier, store: store, segmentSizeBytes: compacted.sizeBytes,
+        segmentGeneration: compacted.header.generation, nextSequence: compacted.nextSequence,
+        entries: compacted.hints.bytes), isUsable: compacted.hints.isUsable)
+    return true
+  }
+
+  /// In small steps, between which readers get their turn: each key points into the old file or the new one.
+  private func publish(_ compacted: CompactedSegment, _ segment: Segment) {
+    let step = 1024
+    shared.withLock { $0.beginReplacement(segment) }
+    for start in stride(from: 0, to: compacted.moves.count, by: step) {
+      let moves = compacted.moves[start..<min(start + step, compacted.moves.count)]
+      shared.withLock { $0.move(moves, to: segment) }
+    }
+    shared.withLock { $0.endReplacement(by: segment.identifier, sources: compacted.sources) }
   }
 
   /// The end of the thread: what is known is made durable, where the store still trusts its disk.

@@ -6,6 +6,7 @@ enum WriteCompletion: Sendable {
   case existed(CheckedContinuation<Result<Bool, SegmentStoreError>, Never>)
   case part(GroupCompletion)
   case dropped(CheckedContinuation<Result<Int, SegmentStoreError>, Never>)
+  case replaced(ReplacementOutcome)
 
   func fail(_ error: SegmentStoreError) {
     switch self {
@@ -13,6 +14,7 @@ enum WriteCompletion: Sendable {
     case .existed(let continuation): continuation.resume(returning: .failure(error))
     case .part(let group): group.finishPart(.failure(error))
     case .dropped(let continuation): continuation.resume(returning: .failure(error))
+    case .replaced(let outcome): outcome.set(.failure(error))
     }
   }
 }
@@ -44,16 +46,36 @@ final class GroupCompletion: @unchecked Sendable {
   }
 }
 
+/// Whether compacted segments took their places; a thread waits for it.
+final class ReplacementOutcome: Sendable {
+  private let result = Monitor<Result<Bool, SegmentStoreError>?>(nil)
+
+  func set(_ outcome: Result<Bool, SegmentStoreError>) {
+    result.withLockSignalling { $0 = outcome }
+  }
+
+  /// False where the segments were dropped meanwhile.
+  func wait() throws(SegmentStoreError) -> Bool { try result.wait { $0 }.get() }
+}
+
 /// One thing for the writer thread to do.
 struct PendingWrite: Sendable {
   enum Action: Sendable {
     case append(key: [UInt8], payload: [UInt8], payloadChecksum: UInt32)
     case delete(key: [UInt8])
     case dropSegments(throughSequence: UInt64)
+    case replaceSegments(CompactedSegment)
   }
 
   let action: Action
   let completion: WriteCompletion
+
+  var changesSegments: Bool {
+    switch action {
+    case .append, .delete: false
+    case .dropSegments, .replaceSegments: true
+    }
+  }
 
   var payloadSizeBytes: Int {
     if case .append(_, let payload, _) = action { payload.count } else { 0 }
@@ -65,7 +87,7 @@ struct PendingWrite: Sendable {
     case .append(let key, let payload, _):
       UInt64(RecordHeader.sizeBytes + key.count + payload.count)
     case .delete(let key): UInt64(RecordHeader.sizeBytes + key.count)
-    case .dropSegments: 0
+    case .dropSegments, .replaceSegments: 0
     }
   }
 }

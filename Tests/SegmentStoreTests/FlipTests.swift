@@ -36,8 +36,11 @@ import Testing
     return Sample(disk: image ?? disk.copy(), history: history)
   }
 
-  @Test(arguments: [true, false])
-  func everyFlipAtRestIsDetectedAndNoWrongPayloadIsServed(isClosed: Bool) async throws {
+  /// By a start that reads everything, and by one that reads hints with a scrub behind it.
+  @Test(arguments: [true, false], [true, false])
+  func everyFlipAtRestIsDetectedAndNoWrongPayloadIsServed(
+    isClosed: Bool, verifiesAtOpen: Bool
+  ) async throws {
     let sample = try await makeSample(isClosed: isClosed)
     var random = SeededGenerator(seed: 17)
     var flips = 0
@@ -49,7 +52,8 @@ import Testing
         var flipped = content
         flipped[position] ^= mask
         disk.setContent(path, flipped)
-        try await checkDetected(disk, sample, "\(path) byte \(position) mask \(mask)")
+        try await checkDetected(
+          disk, sample, verifiesAtOpen, "\(path) byte \(position) mask \(mask)")
         flips += 1
       }
     }
@@ -57,15 +61,23 @@ import Testing
     #expect(flips > 4000)
   }
 
-  private func checkDetected(_ disk: SimulatedDisk, _ sample: Sample, _ place: String) async throws
-  {
+  private func checkDetected(
+    _ disk: SimulatedDisk, _ sample: Sample, _ verifiesAtOpen: Bool, _ place: String
+  ) async throws {
     let store: SegmentStore
     let report: RecoveryReport
-    do throws(SegmentStoreError) { (store, report) = try open(disk) } catch {
+    do throws(SegmentStoreError) {
+      (store, report) = try open(disk, smallConfiguration(verifiesAtOpen: verifiesAtOpen))
+    } catch {
       Issue.record("\(place) kept the store from opening: \(error)")
       return
     }
-    #expect(!report.damages.isEmpty || report.tailCut != nil, "\(place) went unnoticed")
+    let findings = try await scrubAll(store)
+    let atStart =
+      !report.damages.isEmpty || report.tailCut != nil || !report.damagedHints.isEmpty
+    #expect(atStart || !findings.isEmpty, "\(place) went unnoticed")
+    // A start that reads everything leaves nothing for the scrub to find first.
+    if verifiesAtOpen { #expect(atStart, "\(place) went unnoticed at the start") }
     // A whole store ends with a commit record: only that record can be cut, and it holds nothing.
     if let cut = report.tailCut {
       #expect(cut.sizeBytes == 32 && cut.keys == [], "\(place): \(cut)")
@@ -85,9 +97,23 @@ import Testing
       }
     }
     // A latest record that is gone under an unknown key is a reported damage with its sequence number.
-    let missing = report.damages.compactMap(\.missingSequences).reduce(0) { $0 + $1.count }
-    #expect(lost <= missing, "\(place): \(lost) lost, \(missing) reported missing")
+    if verifiesAtOpen {
+      let missing = report.damages.compactMap(\.missingSequences).reduce(0) { $0 + $1.count }
+      #expect(lost <= missing, "\(place): \(lost) lost, \(missing) reported missing")
+    }
     await store.close()
+  }
+
+  private func scrubAll(_ store: SegmentStore) async throws -> [ScrubFinding] {
+    var position: ScrubPosition? = .start
+    var findings: [ScrubFinding] = []
+    while let from = position {
+      // One record at a time, so that most steps begin inside a segment.
+      let step = try await store.scrub(from: from, maximumBytes: 1)
+      findings += step.findings
+      position = step.next
+    }
+    return findings
   }
 
   @Test func everyFlipUnderARunningStoreIsMetByTheRead() async throws {

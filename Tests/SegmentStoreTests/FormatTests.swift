@@ -114,10 +114,10 @@ private func bytes(hexadecimal text: String) -> [UInt8] {
       Array(block[..<60]) + littleEndian(slowChecksum(block[..<60])) + block[64...]
     }
     for name in [segmentPath(1), "\(folder)/store.manifest"] {
-      for (position, version) in [(8, 2), (12, 1)] as [(Int, UInt32)] {
+      for (position, version) in [(8, 3), (12, 1)] as [(Int, UInt32)] {
         let image = disk.copy()
         var content = image.content(name)!
-        content[position] = position == 8 ? 2 : 7
+        content[position] = position == 8 ? 3 : 7
         image.setContent(name, refreshed(content))
         #expect(throws: SegmentStoreError.unsupportedVersion(path: name, version: version)) {
           _ = try open(image)

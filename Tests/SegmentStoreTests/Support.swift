@@ -5,8 +5,12 @@ import SegmentStore
 let folder = "/store"
 let storeIdentifier: [UInt8] = (0..<16).map { $0 }
 
-func smallConfiguration(segmentBytes: Int = 4096) -> SegmentStoreConfiguration {
+/// - Parameter verifiesAtOpen: most tests of damage look for it at the start; without it hints are taken.
+func smallConfiguration(
+  segmentBytes: Int = 4096, verifiesAtOpen: Bool = true
+) -> SegmentStoreConfiguration {
   var configuration = SegmentStoreConfiguration()
+  configuration.verifiesAtOpen = verifiesAtOpen
   configuration.maximumSegmentSizeBytes = segmentBytes
   configuration.makeStoreIdentifier = { storeIdentifier }
   return configuration

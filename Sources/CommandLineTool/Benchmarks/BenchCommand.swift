@@ -4,14 +4,17 @@ import Base
 struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Measure: the whole system (e2e), the image cipher, the shadows.",
+    abstract: "Measure: the whole system (e2e), the image cipher, the shadows, segment files.",
     discussion: """
       Every result says which build was measured: figures of a debug build mean nothing.
 
       EXAMPLE
         sfmedir bench e2e --images scans/ --json
       """,
-    subcommands: [BenchEndToEndCommand.self, BenchCipherCommand.self, BenchShadowsCommand.self])
+    subcommands: [
+      BenchEndToEndCommand.self, BenchCipherCommand.self, BenchShadowsCommand.self,
+      BenchSegmentsCommand.self,
+    ])
 }
 
 /// The machine and the moment that belong to a measured figure.

@@ -20,7 +20,7 @@ public struct SFMedIR: AsyncParsableCommand {
     subcommands: [
       UploadCommand.self, QueryCommand.self, GetCommand.self, RemoveCommand.self,
       ListCommand.self, StatusCommand.self, KeysCommand.self, RPCCommand.self, DevCommand.self,
-      BenchCommand.self, PhantomCommand.self, VersionCommand.self,
+      SegmentsCommand.self, BenchCommand.self, PhantomCommand.self, VersionCommand.self,
     ])
 
   public init() {}

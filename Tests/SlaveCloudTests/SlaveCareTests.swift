@@ -1,0 +1,236 @@
+import Base
+import Foundation
+import Logging
+import Messages
+import RPC
+import SegmentStore
+import TestSupport
+import Testing
+
+@testable import SlaveCloud
+
+/// The machine's disk, with no room while ``isFull``.
+private final class FillableDisk: Disk, @unchecked Sendable {
+  private let real = SystemDisk()
+  private let full = Locked(false)
+
+  var isFull: Bool {
+    get { full.withLock { $0 } }
+    set { full.withLock { $0 = newValue } }
+  }
+
+  private final class File: DiskFile {
+    let real: any DiskFile
+    let disk: FillableDisk
+
+    init(_ real: any DiskFile, _ disk: FillableDisk) {
+      self.real = real
+      self.disk = disk
+    }
+
+    func read(
+      into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
+    ) throws(DiskError) -> Int { try real.read(into: buffer, at: offset) }
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws(DiskError) {
+      if disk.isFull { throw DiskError(operation: .write, path: "segment", code: ENOSPC) }
+      try real.write(buffer, at: offset)
+    }
+    func synchronizeData() throws(DiskError) { try real.synchronizeData() }
+    func synchronize() throws(DiskError) { try real.synchronize() }
+    func truncate(toSizeBytes sizeBytes: UInt64) throws(DiskError) {
+      try real.truncate(toSizeBytes: sizeBytes)
+    }
+    func preallocate(offset: UInt64, sizeBytes: UInt64) throws(DiskError) {
+      try real.preallocate(offset: offset, sizeBytes: sizeBytes)
+    }
+    func sizeBytes() throws(DiskError) -> UInt64 { try real.sizeBytes() }
+  }
+
+  func open(_ path: String, mode: DiskOpenMode) throws(DiskError) -> any DiskFile {
+    File(try real.open(path, mode: mode), self)
+  }
+  func rename(_ source: String, to target: String) throws(DiskError) {
+    try real.rename(source, to: target)
+  }
+  func remove(_ path: String) throws(DiskError) { try real.remove(path) }
+  func listDirectory(_ path: String) throws(DiskError) -> [String] { try real.listDirectory(path) }
+  func synchronizeDirectory(_ path: String) throws(DiskError) {
+    try real.synchronizeDirectory(path)
+  }
+  func createDirectory(_ path: String) throws(DiskError) -> Bool { try real.createDirectory(path) }
+  func freeSpaceBytes(_ path: String) throws(DiskError) -> UInt64 { isFull ? 0 : 1 << 40 }
+  func lock(_ path: String) throws(DiskError) -> (any DiskLock)? { try real.lock(path) }
+}
+
+@Suite struct SlaveCareTests {
+  private static var configuration: SegmentStoreConfiguration {
+    var configuration = SegmentStoreConfiguration()
+    configuration.maximumSegmentSizeBytes = 64 << 10
+    return configuration
+  }
+
+  private static var care: CareConfiguration {
+    var care = CareConfiguration()
+    care.scrubBytesPerSecond = 0
+    care.compactionBytesPerSecond = 0
+    return care
+  }
+
+  private func keeper(
+    _ directory: TemporaryDirectory, on disk: any Disk = SystemDisk(), _ log: CapturedLog
+  ) throws -> (StoreKeeper, Caretaker) {
+    let keeper = try StoreKeeper(
+      directory: directory.path("segments"), disk: disk, configuration: Self.configuration,
+      logger: log.logger)
+    return (keeper, Caretaker(keeper: keeper, configuration: Self.care, logger: log.logger))
+  }
+
+  private func name(_ number: Int) -> [UInt8] {
+    [UInt8](repeating: 0, count: 12) + withUnsafeBytes(of: UInt32(number).bigEndian) { Array($0) }
+  }
+
+  private func fill(_ store: SegmentStore, _ numbers: Range<Int>) async throws {
+    for number in numbers {
+      _ = try await store.append(
+        key: name(number), payload: [UInt8](repeating: UInt8(number & 255), count: 10_000))
+    }
+  }
+
+  /// Flips a bit of a file on the disk.
+  private func damage(_ path: String, at offset: UInt64) throws {
+    let file = try FileHandle(forUpdating: URL(fileURLWithPath: path))
+    try file.seek(toOffset: offset)
+    let byte = try #require(try file.read(upToCount: 1)).first!
+    try file.seek(toOffset: offset)
+    try file.write(contentsOf: Data([byte ^ 4]))
+    try file.close()
+  }
+
+  @Test func scrubbingFindsRotByShadowAndGoesOnAfterARestart() async throws {
+    let directory = try TemporaryDirectory("scrub")
+    let log = CapturedLog()
+    var (keeper, caretaker) = try keeper(directory, log)
+    try await fill(keeper.store, 0..<300)
+    #expect(await caretaker.scrub(steps: 10_000))
+    let first = keeper.scrub.withLock { $0 }
+    #expect(first.progress.lastFullMilliseconds > 0 && first.badNames == [])
+    #expect(first.progress.sizeBytes >= 3_000_000 && first.progress.position == .start)
+    // Rot in the 7th segment; a scrub stops in the middle, and another process goes on.
+    let path = directory.path("segments/0000000000000007.segment")
+    try damage(path, at: 20_000)
+    #expect(await caretaker.scrub(steps: 3))
+    let half = keeper.scrub.withLock { $0.progress }
+    #expect(half.position.segmentIdentifier == 4 && half.position != .start)
+    await keeper.stop()
+    (keeper, caretaker) = try self.keeper(directory, log)
+    #expect(keeper.report.hintedSegments > 40 && keeper.report.damages == [])
+    let saved = try await keeper.store.scrubProgress()
+    #expect(saved == half)
+    keeper.scrub.withLock { $0.progress = saved }
+    #expect(await caretaker.scrub(steps: 10_000))
+    let second = keeper.scrub.withLock { $0 }
+    #expect(second.badNames.count == 1 && second.lastFindings == 1)
+    #expect(second.progress.lastFullMilliseconds == half.passStartedMilliseconds)
+    let bad = try #require(second.badNames.first)
+    await #expect(throws: SegmentStoreError.self) { try await keeper.store.read(key: bad) }
+    #expect(log.contains("scrubbing found damage"))
+    await keeper.stop()
+  }
+
+  @Test func aFullDiskIsSaidAndForgottenOnceThereIsRoom() async throws {
+    let directory = try TemporaryDirectory("full")
+    let disk = FillableDisk()
+    let (keeper, _) = try keeper(directory, on: disk, CapturedLog())
+    try await fill(keeper.store, 0..<10)
+    disk.isFull = true
+    await #expect(throws: SegmentStoreError.self) { try await fill(keeper.store, 10..<11) }
+    guard case .readOnly(let reason) = keeper.store.status else {
+      Issue.record("\(keeper.store.status)")
+      return
+    }
+    #expect(reason.diskError?.code == ENOSPC)
+    await keeper.reopenIfThereIsRoom(1 << 30)
+    #expect(keeper.store.status != .readWrite)
+    disk.isFull = false
+    await keeper.reopenIfThereIsRoom(1 << 30)
+    #expect(keeper.store.status == .readWrite)
+    try await fill(keeper.store, 10..<20)
+    for number in 0..<20 {
+      #expect(try await keeper.store.read(key: name(number))?.count == 10_000)
+    }
+    await keeper.stop()
+    // Stopped is stopped.
+    #expect(await !keeper.reopen() || keeper.store.status == .readWrite)
+    await #expect(throws: SegmentStoreError.closed) { try await keeper.store.read(key: name(1)) }
+  }
+
+  @Test func deletedShadowsGiveTheirRoomBack() async throws {
+    let directory = try TemporaryDirectory("compact")
+    let (keeper, caretaker) = try keeper(directory, CapturedLog())
+    try await fill(keeper.store, 0..<200)
+    for number in 0..<180 { try await keeper.store.delete(key: name(number)) }
+    let before = keeper.store.statistics()
+    await caretaker.compact()
+    let after = keeper.store.statistics()
+    #expect(after.totalSizeBytes < before.totalSizeBytes / 4, "\(before) \(after)")
+    for number in 180..<200 {
+      #expect(try await keeper.store.read(key: name(number))?.count == 10_000)
+    }
+    await keeper.stop()
+  }
+
+  /// What a master sees of all this.
+  @Test func theSlaveTells() async throws {
+    let directory = try TemporaryDirectory("tells")
+    let group = EventLoopGroup(count: 1)
+    let log = CapturedLog()
+    let service = try SlaveService(
+      node: "scs-1", directory: directory.path("segments"), configuration: Self.configuration,
+      care: Self.care, logger: log.logger)
+    let network = InProcessNetwork()
+    let address = Address(host: "scs-1", port: 1)
+    var router = Router()
+    service.register(on: &router)
+    let server = Server(
+      inProcess: ServerConfiguration(address: address, cluster: "test"), router: router,
+      group: group, logger: log.logger)
+    try network.listen(
+      server, as: Identity(cluster: "test", role: .slave, node: "scs-1")!, at: address)
+    let channel = network.channel(
+      to: address, as: Identity(cluster: "test", role: .master, node: "mcs-1"),
+      expecting: PeerExpectation(cluster: "test", role: .slave), group: group, logger: log.logger)
+    for number in 0..<20 {
+      let call = try await channel.open(
+        SlaveCloudMethods.putShadow, CallOptions(timeout: .seconds(20)))
+      var header = PutShadowHeader()
+      header.name = name(number)
+      header.bodyBytes = 10_000
+      try await call.send(header)
+      try await call.send(bulk: [UInt8](repeating: UInt8(number), count: 10_000))
+      try await call.finishSending()
+      _ = try await call.receiveOnly()
+    }
+    try damage(directory.path("segments/0000000000000001.segment"), at: 15_000)
+    let call = try await channel.open(
+      SlaveCloudMethods.getShadow, CallOptions(timeout: .seconds(20)))
+    var request = GetShadowRequest()
+    request.name = name(1)
+    try await call.sendLast(request)
+    await #expect(throws: RPCError.self) { _ = try await call.receiveMessage() }
+    var list = ListShadowsRequest()
+    list.limit = 10
+    let options = CallOptions(timeout: .seconds(20))
+    #expect(
+      try await channel.unary(SlaveCloudMethods.listBadShadows, list, options).names == [name(1)])
+    let status = try await channel.unary(SlaveCloudMethods.slaveStatus, Empty(), options)
+    #expect(status.badShadows == 1 && status.damages == 1 && status.shadows == 20)
+    var deletion = DeleteShadowsRequest()
+    deletion.names = [name(1)]
+    #expect(
+      try await channel.unary(SlaveCloudMethods.deleteShadows, deletion, options).deleted == 1)
+    #expect(try await channel.unary(SlaveCloudMethods.listBadShadows, list, options).names == [])
+    channel.close()
+    await server.shutdown(graceMilliseconds: 1000)
+    await service.stop()
+  }
+}
