@@ -755,7 +755,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_shadows_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__list_shadows_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_descriptors[8] =
+static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_descriptors[12] =
 {
   {
     "node",
@@ -853,21 +853,73 @@ static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "last_full_scrub_milliseconds",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveStatusReply, last_full_scrub_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "scrubbed_bytes",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveStatusReply, scrubbed_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "scrub_findings",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveStatusReply, scrub_findings),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bad_shadows",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveStatusReply, bad_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__slave_status_reply__field_indices_by_name[] = {
+  11,   /* field[11] = bad_shadows */
   7,   /* field[7] = damages */
   3,   /* field[3] = disk_bytes */
   4,   /* field[4] = free_bytes */
+  8,   /* field[8] = last_full_scrub_milliseconds */
   0,   /* field[0] = node */
   5,   /* field[5] = read_only */
   6,   /* field[6] = read_only_reason */
+  10,   /* field[10] = scrub_findings */
+  9,   /* field[9] = scrubbed_bytes */
   1,   /* field[1] = shadows */
   2,   /* field[2] = stored_bytes */
 };
 static const ProtobufCIntRange sfmedir__v1__slave_status_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__slave_status_reply__descriptor =
 {
@@ -877,27 +929,29 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_status_reply__descriptor =
   "Sfmedir__V1__SlaveStatusReply",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__SlaveStatusReply),
-  8,
+  12,
   sfmedir__v1__slave_status_reply__field_descriptors,
   sfmedir__v1__slave_status_reply__field_indices_by_name,
   1,  sfmedir__v1__slave_status_reply__number_ranges,
   (ProtobufCMessageInit) sfmedir__v1__slave_status_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor sfmedir__v1__slave_cloud__method_descriptors[5] =
+static const ProtobufCMethodDescriptor sfmedir__v1__slave_cloud__method_descriptors[6] =
 {
   { "PutShadow", &sfmedir__v1__put_shadow_header__descriptor, &sfmedir__v1__put_shadow_reply__descriptor },
   { "GetShadow", &sfmedir__v1__get_shadow_request__descriptor, &sfmedir__v1__get_shadow_header__descriptor },
   { "DeleteShadows", &sfmedir__v1__delete_shadows_request__descriptor, &sfmedir__v1__delete_shadows_reply__descriptor },
   { "ListShadows", &sfmedir__v1__list_shadows_request__descriptor, &sfmedir__v1__list_shadows_reply__descriptor },
+  { "ListBadShadows", &sfmedir__v1__list_shadows_request__descriptor, &sfmedir__v1__list_shadows_reply__descriptor },
   { "SlaveStatus", &sfmedir__v1__empty__descriptor, &sfmedir__v1__slave_status_reply__descriptor },
 };
 const unsigned sfmedir__v1__slave_cloud__method_indices_by_name[] = {
   2,        /* DeleteShadows */
   1,        /* GetShadow */
+  4,        /* ListBadShadows */
   3,        /* ListShadows */
   0,        /* PutShadow */
-  4         /* SlaveStatus */
+  5         /* SlaveStatus */
 };
 const ProtobufCServiceDescriptor sfmedir__v1__slave_cloud__descriptor =
 {
@@ -906,7 +960,7 @@ const ProtobufCServiceDescriptor sfmedir__v1__slave_cloud__descriptor =
   "SlaveCloud",
   "Sfmedir__V1__SlaveCloud",
   "sfmedir.v1",
-  5,
+  6,
   sfmedir__v1__slave_cloud__method_descriptors,
   sfmedir__v1__slave_cloud__method_indices_by_name
 };
@@ -942,13 +996,21 @@ void sfmedir__v1__slave_cloud__list_shadows(ProtobufCService *service,
   assert(service->descriptor == &sfmedir__v1__slave_cloud__descriptor);
   service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
+void sfmedir__v1__slave_cloud__list_bad_shadows(ProtobufCService *service,
+                                                const Sfmedir__V1__ListShadowsRequest *input,
+                                                Sfmedir__V1__ListShadowsReply_Closure closure,
+                                                void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__slave_cloud__descriptor);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
 void sfmedir__v1__slave_cloud__slave_status(ProtobufCService *service,
                                             const Sfmedir__V1__Empty *input,
                                             Sfmedir__V1__SlaveStatusReply_Closure closure,
                                             void *closure_data)
 {
   assert(service->descriptor == &sfmedir__v1__slave_cloud__descriptor);
-  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void sfmedir__v1__slave_cloud__init (Sfmedir__V1__SlaveCloud_Service *service,
                                      Sfmedir__V1__SlaveCloud_ServiceDestroy destroy)

@@ -12,8 +12,9 @@ public final class SlaveService: Sendable {
   private let node: String
   private let directory: String
   private let disk: any Disk
-  private let store: SegmentStore
-  private let report: RecoveryReport
+  private let keeper: StoreKeeper
+  private let caretaker: Caretaker
+  private let care = Locked<Task<Void, Never>?>(nil)
   private let maximumShadowBytes: Int
   private let logger: Logger
 
@@ -21,27 +22,45 @@ public final class SlaveService: Sendable {
   private static let pieceBytes = 512 << 10
   private static let maximumListed = 10_000
 
-  /// Opens the segments, which reads all of them.
+  /// Opens the segments; those without hints are read. Care for them begins with ``startCare()``.
   public init(
     node: String, directory: String, disk: any Disk = SystemDisk(),
-    configuration: SegmentStoreConfiguration, logger: Logger
+    configuration: SegmentStoreConfiguration, care: CareConfiguration = CareConfiguration(),
+    logger: Logger
   ) throws {
     self.node = node
     self.directory = directory
     self.disk = disk
     self.logger = logger
     maximumShadowBytes = configuration.maximumPayloadSizeBytes
-    (store, report) = try SegmentStore.open(
-      directory: directory, disk: disk, configuration: configuration)
-    if let cut = report.tailCut {
-      logger.notice("a torn tail was cut", metadata: ["bytes": "\(cut.sizeBytes)"])
-    }
-    for damage in report.damages {
-      logger.error("damaged segment", metadata: ["damage": "\(damage)"])
+    keeper = try StoreKeeper(
+      directory: directory, disk: disk, configuration: configuration, logger: logger)
+    caretaker = Caretaker(keeper: keeper, configuration: care, logger: logger)
+    for key in keeper.report.damages.compactMap(\.key) {
+      keeper.scrub.withLock { $0.addBad(key) }
     }
   }
 
-  public func stop() async { await store.close() }
+  private var store: SegmentStore { keeper.store }
+
+  /// Scrubs and compacts in the background until ``stop()``.
+  public func startCare() {
+    let caretaker = caretaker
+    care.withLock { $0 = $0 ?? Task { await caretaker.run() } }
+  }
+
+  /// An operator says that a disk that had failed, or was full, is good again.
+  public func reopen() async { await keeper.reopen() }
+
+  public func stop() async {
+    let care = self.care.withLock { care in
+      defer { care = nil }
+      return care
+    }
+    care?.cancel()
+    await care?.value
+    await keeper.stop()
+  }
 
   public func register(on router: inout Router) {
     router.streaming(SlaveCloudMethods.putShadow) { try await self.putShadow($0) }
@@ -50,6 +69,7 @@ public final class SlaveService: Sendable {
       try await self.deleteShadows(request)
     }
     router.unary(SlaveCloudMethods.listShadows) { request, _ in try self.listShadows(request) }
+    router.unary(SlaveCloudMethods.listBadShadows) { request, _ in self.listBadShadows(request) }
     router.unary(SlaveCloudMethods.slaveStatus) { _, _ in self.status() }
   }
 
@@ -81,6 +101,7 @@ public final class SlaveService: Sendable {
     do {
       found = try await store.read(key: name)
     } catch {
+      if case .damaged = error { keeper.scrub.withLock { $0.addBad(name) } }
       logger.error("a shadow cannot be read", metadata: ["reason": "\(error)"])
       throw error.rpcError(node)
     }
@@ -100,6 +121,7 @@ public final class SlaveService: Sendable {
       throw RPCError(.invalidArgument, "at most 1000 names at once")
     }
     for name in request.names { try check(name) }
+    defer { keeper.scrub.withLock { $0.badNames.subtract(request.names) } }
     // Together, so that they share one synchronization.
     let deleted = try await withThrowingTaskGroup(of: Bool.self) { group in
       for name in Set(request.names) {
@@ -128,6 +150,18 @@ public final class SlaveService: Sendable {
     return reply
   }
 
+  private func listBadShadows(_ request: ListShadowsRequest) -> ListShadowsReply {
+    let limit =
+      request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
+    let names = keeper.scrub.withLock { $0.badNames }.filter {
+      request.after.isEmpty || request.after.lexicographicallyPrecedes($0)
+    }.sorted { $0.lexicographicallyPrecedes($1) }
+    var reply = ListShadowsReply()
+    reply.names = Array(names.prefix(limit))
+    reply.more = names.count > limit
+    return reply
+  }
+
   private func status() -> SlaveStatusReply {
     let statistics = store.statistics()
     var reply = SlaveStatusReply()
@@ -140,7 +174,13 @@ public final class SlaveService: Sendable {
       reply.readOnly = true
       reply.readOnlyReason = "\(reason)"
     }
-    reply.damages = UInt64(report.damages.count) + statistics.damagedReads
+    reply.damages = UInt64(keeper.report.damages.count) + statistics.damagedReads
+    keeper.scrub.withLock { scrub in
+      reply.lastFullScrubMilliseconds = scrub.progress.lastFullMilliseconds
+      reply.scrubbedBytes = scrub.progress.position == .start ? 0 : scrub.progress.sizeBytes
+      reply.scrubFindings = UInt64(max(scrub.findings, scrub.lastFindings))
+      reply.badShadows = UInt64(scrub.badNames.count)
+    }
     return reply
   }
 

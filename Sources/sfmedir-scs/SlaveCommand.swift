@@ -57,6 +57,7 @@ struct SlaveSettings: Sendable {
   var keyControl: Address
   var dataDirectory: String
   var segments = SegmentStoreConfiguration()
+  var care = CareConfiguration()
 
   init(path: String) throws(ConfigurationError) {
     let file = try ConfigurationFile(path: path)
@@ -68,6 +69,15 @@ struct SlaveSettings: Sendable {
       "segment_bytes", default: 256 << 20, in: 1 << 20...2 << 30)
     segments.maximumPayloadSizeBytes = try file.integer(
       "maximum_shadow_bytes", default: 256 << 20, in: 1 << 16...1 << 30)
+    segments.verifiesAtOpen = try file.boolean("verify_at_start", default: false)
+    care.scrubBytesPerSecond =
+      try file.integer("scrub_mib_per_second", default: 4, in: 0...10_000) << 20
+    care.scrubInterval = .seconds(
+      3600 * (try file.integer("scrub_every_hours", default: 168, in: 1...87_600)))
+    care.garbageFraction =
+      Double(try file.integer("compact_garbage_percent", default: 50, in: 5...100)) / 100
+    care.compactionBytesPerSecond =
+      try file.integer("compact_mib_per_second", default: 32, in: 0...10_000) << 20
     try file.finish()
   }
 }
@@ -94,7 +104,7 @@ final class SlaveDaemon: RunningDaemon {
     let service = try await offload {
       try SlaveService(
         node: common.node, directory: settings.dataDirectory, configuration: settings.segments,
-        logger: context.logger)
+        care: settings.care, logger: context.logger)
     }
     var router = Router()
     service.register(on: &router)
@@ -106,6 +116,7 @@ final class SlaveDaemon: RunningDaemon {
     try await offload { try server.start() }
     certificates.start()
     health.setAll(.serving)
+    service.startCare()
     context.logger.notice(
       "serving", metadata: ["address": "\(common.listen)", "data": "\(settings.dataDirectory)"])
     return SlaveDaemon(
@@ -121,7 +132,11 @@ final class SlaveDaemon: RunningDaemon {
     self.certificates = certificates
   }
 
-  func reload() async throws { try certificates.reload() }
+  /// Also opens a store anew that had become read-only: the operator has seen to the disk.
+  func reload() async throws {
+    await service.reopen()
+    try certificates.reload()
+  }
 
   func shutdown(graceMilliseconds: UInt64) async {
     certificates.stop()

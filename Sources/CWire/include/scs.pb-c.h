@@ -137,13 +137,29 @@ struct  Sfmedir__V1__SlaveStatusReply
   protobuf_c_boolean read_only;
   char *read_only_reason;
   /*
-   * Damaged records found when the segments were opened.
+   * Damaged records found when the segments were opened, and by reads since.
    */
   uint64_t damages;
+  /*
+   * When the last whole scrub began, milliseconds since 1970; 0: never.
+   */
+  uint64_t last_full_scrub_milliseconds;
+  /*
+   * Bytes read by the scrub under way; 0 where none is.
+   */
+  uint64_t scrubbed_bytes;
+  /*
+   * Damaged stretches that this scrub or the last whole one found, records of no use included.
+   */
+  uint64_t scrub_findings;
+  /*
+   * Shadows that are here by name and cannot be read.
+   */
+  uint64_t bad_shadows;
 };
 #define SFMEDIR__V1__SLAVE_STATUS_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__slave_status_reply__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0 }
 
 
 /* Sfmedir__V1__PutShadowHeader methods */
@@ -369,6 +385,10 @@ struct Sfmedir__V1__SlaveCloud_Service
                        const Sfmedir__V1__ListShadowsRequest *input,
                        Sfmedir__V1__ListShadowsReply_Closure closure,
                        void *closure_data);
+  void (*list_bad_shadows)(Sfmedir__V1__SlaveCloud_Service *service,
+                           const Sfmedir__V1__ListShadowsRequest *input,
+                           Sfmedir__V1__ListShadowsReply_Closure closure,
+                           void *closure_data);
   void (*slave_status)(Sfmedir__V1__SlaveCloud_Service *service,
                        const Sfmedir__V1__Empty *input,
                        Sfmedir__V1__SlaveStatusReply_Closure closure,
@@ -385,6 +405,7 @@ void sfmedir__v1__slave_cloud__init (Sfmedir__V1__SlaveCloud_Service *service,
       function_prefix__ ## get_shadow,\
       function_prefix__ ## delete_shadows,\
       function_prefix__ ## list_shadows,\
+      function_prefix__ ## list_bad_shadows,\
       function_prefix__ ## slave_status  }
 void sfmedir__v1__slave_cloud__put_shadow(ProtobufCService *service,
                                           const Sfmedir__V1__PutShadowHeader *input,
@@ -402,6 +423,10 @@ void sfmedir__v1__slave_cloud__list_shadows(ProtobufCService *service,
                                             const Sfmedir__V1__ListShadowsRequest *input,
                                             Sfmedir__V1__ListShadowsReply_Closure closure,
                                             void *closure_data);
+void sfmedir__v1__slave_cloud__list_bad_shadows(ProtobufCService *service,
+                                                const Sfmedir__V1__ListShadowsRequest *input,
+                                                Sfmedir__V1__ListShadowsReply_Closure closure,
+                                                void *closure_data);
 void sfmedir__v1__slave_cloud__slave_status(ProtobufCService *service,
                                             const Sfmedir__V1__Empty *input,
                                             Sfmedir__V1__SlaveStatusReply_Closure closure,

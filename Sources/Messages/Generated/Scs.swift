@@ -192,6 +192,10 @@ public struct SlaveStatusReply: WireMessage, Equatable {
   public var readOnly: Bool = false
   public var readOnlyReason: String = ""
   public var damages: UInt64 = 0
+  public var lastFullScrubMilliseconds: UInt64 = 0
+  public var scrubbedBytes: UInt64 = 0
+  public var scrubFindings: UInt64 = 0
+  public var badShadows: UInt64 = 0
 
   public init() {}
 
@@ -204,6 +208,10 @@ public struct SlaveStatusReply: WireMessage, Equatable {
     readOnly = c.pointee.read_only != 0
     readOnlyReason = try String(wire: c.pointee.read_only_reason)
     damages = c.pointee.damages
+    lastFullScrubMilliseconds = c.pointee.last_full_scrub_milliseconds
+    scrubbedBytes = c.pointee.scrubbed_bytes
+    scrubFindings = c.pointee.scrub_findings
+    badShadows = c.pointee.bad_shadows
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SlaveStatusReply> {
@@ -217,6 +225,10 @@ public struct SlaveStatusReply: WireMessage, Equatable {
     m.pointee.read_only = readOnly ? 1 : 0
     m.pointee.read_only_reason = a.string(readOnlyReason)
     m.pointee.damages = damages
+    m.pointee.last_full_scrub_milliseconds = lastFullScrubMilliseconds
+    m.pointee.scrubbed_bytes = scrubbedBytes
+    m.pointee.scrub_findings = scrubFindings
+    m.pointee.bad_shadows = badShadows
     return m
   }
 
@@ -235,6 +247,8 @@ public enum SlaveCloudMethods {
     "sfmedir.v1.SlaveCloud/DeleteShadows", clientStreams: false, serverStreams: false, idempotency: .idempotent)
   public static let listShadows = Method<ListShadowsRequest, ListShadowsReply>(
     "sfmedir.v1.SlaveCloud/ListShadows", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
+  public static let listBadShadows = Method<ListShadowsRequest, ListShadowsReply>(
+    "sfmedir.v1.SlaveCloud/ListBadShadows", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let slaveStatus = Method<Empty, SlaveStatusReply>(
     "sfmedir.v1.SlaveCloud/SlaveStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
 }

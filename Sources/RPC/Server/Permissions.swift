@@ -72,6 +72,7 @@ public struct PermissionTable: Sendable {
       SlaveCloudMethods.getShadow.name: [.master],
       SlaveCloudMethods.deleteShadows.name: [.master],
       SlaveCloudMethods.listShadows.name: [.master],
+      SlaveCloudMethods.listBadShadows.name: [.master, .operatorTool],
       SlaveCloudMethods.slaveStatus.name: [.master, .operatorTool],
     ],
     open: [KeyControlMethods.join.name])
