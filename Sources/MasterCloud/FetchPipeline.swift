@@ -12,15 +12,6 @@ struct FetchPipeline: Sendable {
   let keys: KeyRing
   let logger: Logger
 
-  init(
-    configuration: MasterConfiguration, slaves: SlaveDirectory, keys: KeyRing, logger: Logger
-  ) {
-    self.configuration = configuration
-    self.slaves = slaves
-    self.keys = keys
-    self.logger = logger
-  }
-
   /// The encrypted image, identical to what was stored.
   func fetch(_ image: StoredImage, within context: CallContext) async throws -> [UInt8] {
     guard let id = ImageID(image.record.imageID) else {

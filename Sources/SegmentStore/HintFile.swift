@@ -86,9 +86,11 @@ struct HintFile: Equatable {
     return hint.isConsistent() ? .valid(hint) : .damaged
   }
 
-  /// Hands out the entries in order; false, at the first that no segment of this size can hold.
-  @discardableResult
-  func forEach(_ body: (HintEntry) -> Void) -> Bool {
+  /// Hands out the entries in order.
+  func visit(_ body: (HintEntry) -> Void) { _ = walk(makingEntries: true, body) }
+
+  /// False at the first entry that no segment of this size can hold.
+  private func walk(makingEntries: Bool, _ body: (HintEntry) -> Void) -> Bool {
     var position = 0
     var lastSequence: UInt64 = 0
     var lastEnd = UInt64(SegmentHeader.sizeBytes)
@@ -101,25 +103,28 @@ struct HintFile: Equatable {
       guard (1...RecordHeader.keyLimitBytes).contains(keySize),
         entries.count - position >= Self.entryBytes + keySize
       else { return false }
-      let entry = HintEntry(
-        kind: kind,
-        key: Array(entries[position + Self.entryBytes..<position + Self.entryBytes + keySize]),
-        sequence: integer(entries[position..<position + 8]),
-        offsetBytes: UInt64(integer(entries[position + 8..<position + 12]) as UInt32),
-        payloadSizeBytes: Int(integer(entries[position + 12..<position + 16]) as UInt32))
-      guard entry.sequence > lastSequence, entry.sequence < nextSequence,
-        entry.offsetBytes >= lastEnd,
-        entry.offsetBytes + entry.recordSizeBytes <= segmentSizeBytes
+      let sequence: UInt64 = integer(entries[position..<position + 8])
+      let offset = UInt64(integer(entries[position + 8..<position + 12]) as UInt32)
+      let payloadSize = Int(integer(entries[position + 12..<position + 16]) as UInt32)
+      let end = offset + UInt64(RecordHeader.sizeBytes + keySize + payloadSize)
+      guard sequence > lastSequence, sequence < nextSequence, offset >= lastEnd,
+        end <= segmentSizeBytes
       else { return false }
-      body(entry)
-      lastSequence = entry.sequence
-      lastEnd = entry.offsetBytes + entry.recordSizeBytes
+      if makingEntries {
+        let start = position + Self.entryBytes
+        body(
+          HintEntry(
+            kind: kind, key: Array(entries[start..<start + keySize]), sequence: sequence,
+            offsetBytes: offset, payloadSizeBytes: payloadSize))
+      }
+      lastSequence = sequence
+      lastEnd = end
       position += Self.entryBytes + keySize
     }
     return true
   }
 
   private func isConsistent() -> Bool {
-    nextSequence < RecordHeader.sequenceLimit && forEach { _ in }
+    nextSequence < RecordHeader.sequenceLimit && walk(makingEntries: false) { _ in }
   }
 }

@@ -9,7 +9,7 @@ extension Recovery {
       return false
     }
     let identifier = candidate.identifier
-    hint.forEach { apply($0, identifier) }
+    hint.visit { apply($0, identifier) }
     expectedSequence = hint.nextSequence
     explanation = .none
     report.hintedSegments += 1

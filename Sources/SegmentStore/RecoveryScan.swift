@@ -101,7 +101,8 @@ extension Recovery {
         expectedSequence = header.sequence + 1
         let entry = IndexEntry(
           location: location(header, segment, offset), recordSizeBytes: header.recordSizeBytes,
-          generation: generation, damage: report.damages.last)
+          generation: generation)
+        state.damages[header.sequence] = report.damages.last
         marked = (key, state.setEntry(key, entry))
       }
       tail.suspects.append(

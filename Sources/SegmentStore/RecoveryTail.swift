@@ -35,9 +35,10 @@ extension Recovery {
 
   /// Gives the key of a bad record that was never acknowledged back what it pointed to before.
   private mutating func takeBackMark(_ stretch: SuspectStretch) {
-    guard let (key, previous) = stretch.marked,
-      state.index[key]?.damage == report.damages[stretch.damageIndex]
+    guard let (key, previous) = stretch.marked, let entry = state.index[key],
+      state.damages[entry.location.sequence] == report.damages[stretch.damageIndex]
     else { return }
+    state.damages[entry.location.sequence] = nil
     if let previous { state.setEntry(key, previous) } else { state.removeEntry(key) }
   }
 

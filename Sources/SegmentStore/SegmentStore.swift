@@ -140,13 +140,13 @@ public final class SegmentStore: Sendable {
   /// Throws `.damaged` with segment and offset for a record that is not what was written.
   public func read(key: [UInt8]) async throws(SegmentStoreError) -> [UInt8]? {
     try check(key)
-    let found = shared.withLock { state -> (entry: IndexEntry, segment: Segment)? in
+    let found = shared.withLock { state -> (IndexEntry, Segment, SegmentDamage?)? in
       guard let entry = state.index[key] else { return nil }
-      return (entry, state.segment(of: entry))
+      return (entry, state.segment(of: entry), state.damages[entry.location.sequence])
     }
-    guard let (entry, segment) = found else { return nil }
+    guard let (entry, segment, damage) = found else { return nil }
     do throws(SegmentStoreError) {
-      if let damage = entry.damage { throw .damaged(damage) }
+      if let damage { throw .damaged(damage) }
       return try await onReader { () throws(SegmentStoreError) in
         try RecordReader.read(key: key, at: entry.location, in: segment)
       }

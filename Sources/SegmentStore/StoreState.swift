@@ -24,8 +24,6 @@ struct IndexEntry: Equatable {
   let recordSizeBytes: UInt64
   /// Of the segment file: compaction puts another one into its place.
   var generation: UInt32 = 0
-  /// Recovery found this record's payload bad.
-  var damage: SegmentDamage?
 }
 
 /// What the writer, the readers and the callers share, always under a lock that is never held across disk work.
@@ -35,6 +33,8 @@ struct StoreState {
   var segments: [Segment] = []
   /// Segments that compaction is replacing: keys that were not moved yet point into these.
   private var replaced: [UInt64: Segment] = [:]
+  /// Records whose payload recovery found bad, by sequence. Apart from the index, whose entries are moved about.
+  var damages: [UInt64: SegmentDamage] = [:]
   /// Damaged ones, which stay as evidence.
   var uncompactable: Set<UInt64> = []
   /// Bytes of records that keys point to, by segment.
@@ -74,7 +74,7 @@ struct StoreState {
   /// Keys whose latest record begins in a stretch of a segment. Looks at every key.
   func keys(in segment: Segment, from start: UInt64, to end: UInt64) -> [[UInt8]] {
     var keys: [[UInt8]] = []
-    index.forEach { key, entry in
+    index.visit { key, entry in
       if entry.location.segmentIdentifier == segment.identifier,
         entry.generation == segment.generation, (start..<end).contains(entry.location.offsetBytes)
       {

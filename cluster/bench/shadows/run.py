@@ -37,7 +37,8 @@ def ours(program, scheme, cell, seconds):
 def theirs(peer, cell, seconds, failures):
     (threshold, shadows), byte_count = cell
     code = f"import json, peers; print(json.dumps(peers.measure({peer!r}, {byte_count}, {threshold}, {shadows}, {seconds})))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, timeout=600,
+    # Debian's own: the libraries come from its packages.
+    done = subprocess.run(["/usr/bin/python3", "-c", code], cwd=HERE, capture_output=True, text=True, timeout=600,
                           env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
     if done.returncode == 0:
         return json.loads(done.stdout)
