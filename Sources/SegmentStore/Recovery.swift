@@ -11,6 +11,8 @@ struct ActiveSegment {
   var sizeBytes: UInt64
   /// Bytes of it that are on the disk for certain. Only a commit record may lie behind them, until the next batch.
   var synchronizedSizeBytes: UInt64
+  /// Blocks are reserved up to here.
+  var reservedSizeBytes: UInt64 = 0
 
   /// Records have been synchronized and nothing in the file says so yet.
   var needsCommit: Bool {

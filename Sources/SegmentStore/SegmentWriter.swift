@@ -111,6 +111,7 @@ final class SegmentWriter: @unchecked Sendable {
     var batch = Batch(
       offset: active!.sizeBytes, synchronizedEnd: active!.synchronizedSizeBytes,
       firstSequence: nextSequence)
+    reserve(writes)
     let writesAnything = try plan(writes, &batch)
     if writesAnything {
       do throws(DiskError) { try staging.flush(to: active!.file) } catch {
@@ -133,6 +134,25 @@ final class SegmentWriter: @unchecked Sendable {
     let isIdle = backlog.count == writes.count && queue.withLock { $0.isEmpty }
     if isIdle && active!.needsCommit { writeCommit() }
     answerBatch(takeFirst(writes.count), batch)
+  }
+
+  /// Reserves blocks ahead of a batch. A disk that cannot, or has no room, shows when the batch itself is written.
+  private func reserve(_ writes: ArraySlice<PendingWrite>) {
+    guard configuration.preallocationBytes > 0 else { return }
+    let end = writes.reduce(active!.sizeBytes) { $0 + $1.recordSizeBytes }
+    guard end > active!.reservedSizeBytes else { return }
+    let limit = UInt64(configuration.maximumSegmentSizeBytes)
+    let start = max(active!.reservedSizeBytes, active!.sizeBytes)
+    let wanted = max(end, min(start + UInt64(configuration.preallocationBytes), limit))
+    try? active!.file.preallocate(offset: start, sizeBytes: wanted - start)
+    active!.reservedSizeBytes = wanted
+  }
+
+  /// Gives back what was reserved and not used.
+  private func releaseReserve() throws(DiskError) {
+    guard active!.reservedSizeBytes > active!.sizeBytes else { return }
+    try active!.file.truncate(toSizeBytes: active!.sizeBytes)
+    active!.reservedSizeBytes = 0
   }
 
   /// Puts the batch's records into the file through the staging buffer. False where there was nothing to write.
@@ -229,6 +249,9 @@ final class SegmentWriter: @unchecked Sendable {
     if active!.needsCommit { writeCommit() }
     if case .readOnly(let reason) = shared.withLock({ $0.status }) {
       throw BatchFailure(reason: reason)
+    }
+    do throws(DiskError) { try releaseReserve() } catch {
+      throw BatchFailure(reason: .writeFailed(error))
     }
     do throws(DiskError) { try active!.file.synchronizeData() } catch {
       throw BatchFailure(reason: .synchronizationFailed(error))
@@ -337,7 +360,10 @@ final class SegmentWriter: @unchecked Sendable {
     let status = shared.withLock { $0.status }
     if let active, status == .readWrite {
       if active.needsCommit { writeCommit() }
-      do throws(DiskError) { try active.file.synchronizeData() } catch {
+      do throws(DiskError) {
+        try releaseReserve()
+        try active.file.synchronizeData()
+      } catch {
         shared.withLock { $0.status = .readOnly(.synchronizationFailed(error)) }
       }
     }

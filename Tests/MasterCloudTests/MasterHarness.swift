@@ -106,7 +106,7 @@ final class MasterHarness: Sendable {
   init(
     slaves count: Int = 5, extra: [SlowSlave] = [], sharing: Sharing? = nil,
     authority: TestAuthority? = nil, directory: TemporaryDirectory? = nil,
-    reusing slaves: [TestSlave]? = nil, keys: KeyRing? = nil
+    reusing slaves: [TestSlave]? = nil, keys: KeyRing? = nil, scheme: String = "bai"
   ) async throws {
     var logger = Logger(label: "master-tests")
     logger.logLevel = .critical
@@ -122,6 +122,7 @@ final class MasterHarness: Sendable {
       slaves: self.slaves.map(\.address) + extra.map(\.address))
     configuration.allowAllSlaves = true
     configuration.fixedSharing = sharing
+    configuration.shadowScheme = scheme
     configuration.maximumImageBytes = 4 << 20
     self.configuration = configuration
     self.keys =

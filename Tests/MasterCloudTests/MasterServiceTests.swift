@@ -254,6 +254,34 @@ import Testing
     await again.stopAll()
   }
 
+  /// The scheme may be changed at any restart: each image comes back as it was split.
+  @Test func bothSchemesLiveInOneCluster() async throws {
+    let sharing = Sharing(threshold: 3, shadowCount: 5)
+    var harness = try await MasterHarness(sharing: sharing, scheme: "krawczyk")
+    let images = (1...4).map { TestImage(seed: UInt64(800 + $0), bytes: 50_000 * $0) }
+    var stored: [UInt64] = []
+    for (number, image) in images.enumerated() {
+      if number == 2 {
+        await harness.stop()
+        harness = try await MasterHarness(
+          sharing: sharing, authority: harness.authority, directory: harness.directory,
+          reusing: harness.slaves, keys: harness.keys, scheme: "bai")
+      }
+      stored.append(try await image.put(on: harness.channel(.imageOwner, "mo-1")).shadowBytes)
+    }
+    // What each stores says how it was split: n 5/3 and five key shares; n (5/3 + 5/16).
+    #expect(stored[0] == 5 * (32 + 16 * 1042))
+    #expect(stored[3] > 200_000 * 19 / 10)
+    // Two slaves are gone, so that shards have to be computed.
+    for slave in harness.slaves.prefix(2) { await slave.kill() }
+    for image in images {
+      let fetched = try await fetch(
+        image.record.imageID, on: harness.channel(.imageUser, "mu-1"))
+      #expect(fetched.bytes == image.sealed)
+    }
+    await harness.stopAll()
+  }
+
   @Test func aWrongThresholdKeyOpensNothing() async throws {
     let harness = try await MasterHarness()
     let image = TestImage(seed: 1, bytes: 4000)

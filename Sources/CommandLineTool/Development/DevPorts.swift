@@ -10,7 +10,7 @@ enum DevPorts {
     var ports: [UInt16] = []
     for _ in 0..<100 * count where ports.count < count {
       let port = UInt16.random(in: lowest...highest)
-      if !ports.contains(port), isFree(port) { ports.append(port) }
+      if !ports.contains(port), isFree(port), claim(port) { ports.append(port) }
     }
     guard ports.count == count else {
       throw CommandFailure(
@@ -18,6 +18,26 @@ enum DevPorts {
         advice: "end other programs that listen there")
     }
     return ports
+  }
+
+  /// Between the choice and the daemon's own bind another cluster's choice may fall on the same port: each is claimed by
+  /// a name that only one socket of this machine can have, until this process ends.
+  private static func claim(_ port: UInt16) -> Bool {
+    let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    guard descriptor >= 0 else { return false }
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    // A first byte of 0: Linux's abstract names, which leave no file behind.
+    let name = [0] + Array("sfmedir-dev-port-\(port)".utf8)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: name) }
+    let length = MemoryLayout<sa_family_t>.size + name.count
+    let isClaimed = withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(length)) == 0
+      }
+    }
+    if !isClaimed { close(descriptor) }
+    return isClaimed
   }
 
   static func isFree(_ port: UInt16) -> Bool {
