@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments soak fuzz sanitize clean
 
-TALKING = KeyControlTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
+TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18

@@ -5,9 +5,9 @@ public struct SegmentStoreConfiguration: Sendable {
   /// A segment is rolled when its next record would pass this size (4 KiB to 2 GiB). A single record that is
   /// larger gets a segment of its own.
   public var maximumSegmentSizeBytes = 256 << 20
-  /// Room that a segment reserves on the disk ahead of what is written, so that appending needs no new blocks each time; 0
-  /// for none. What is not used is given back when the segment is rolled or the store closed.
-  public var preallocationBytes = 32 << 20
+  /// Room that a segment reserves on the disk ahead of what is written; 0 for none. What is not used is given back when the
+  /// segment is rolled or the store closed. Off, because appends were not faster with it (docs/results.md).
+  public var preallocationBytes = 0
   /// Largest payload that is accepted (0 to 1 GiB).
   public var maximumPayloadSizeBytes = 256 << 20
   /// A batch (one synchronization) takes queued records up to this size, and always at least one.

@@ -69,6 +69,8 @@ struct SlaveSettings: Sendable {
       "segment_bytes", default: 256 << 20, in: 1 << 20...2 << 30)
     segments.maximumPayloadSizeBytes = try file.integer(
       "maximum_shadow_bytes", default: 256 << 20, in: 1 << 16...1 << 30)
+    segments.preallocationBytes =
+      try file.integer("preallocate_mib", default: 0, in: 0...2048) << 20
     segments.verifiesAtOpen = try file.boolean("verify_at_start", default: false)
     care.scrubBytesPerSecond =
       try file.integer("scrub_mib_per_second", default: 4, in: 0...10_000) << 20

@@ -11,6 +11,7 @@ func smallConfiguration(
 ) -> SegmentStoreConfiguration {
   var configuration = SegmentStoreConfiguration()
   configuration.verifiesAtOpen = verifiesAtOpen
+  configuration.preallocationBytes = segmentBytes / 2
   configuration.maximumSegmentSizeBytes = segmentBytes
   configuration.makeStoreIdentifier = { storeIdentifier }
   return configuration

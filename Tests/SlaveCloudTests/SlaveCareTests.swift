@@ -201,7 +201,7 @@ private final class FillableDisk: Disk, @unchecked Sendable {
       expecting: PeerExpectation(cluster: "test", role: .slave), group: group, logger: log.logger)
     for number in 0..<20 {
       let call = try await channel.open(
-        SlaveCloudMethods.putShadow, CallOptions(timeout: .seconds(20)))
+        SlaveCloudMethods.putShadow, CallOptions(timeout: .seconds(120)))
       var header = PutShadowHeader()
       header.name = name(number)
       header.bodyBytes = 10_000
@@ -212,14 +212,14 @@ private final class FillableDisk: Disk, @unchecked Sendable {
     }
     try damage(directory.path("segments/0000000000000001.segment"), at: 15_000)
     let call = try await channel.open(
-      SlaveCloudMethods.getShadow, CallOptions(timeout: .seconds(20)))
+      SlaveCloudMethods.getShadow, CallOptions(timeout: .seconds(120)))
     var request = GetShadowRequest()
     request.name = name(1)
     try await call.sendLast(request)
     await #expect(throws: RPCError.self) { _ = try await call.receiveMessage() }
     var list = ListShadowsRequest()
     list.limit = 10
-    let options = CallOptions(timeout: .seconds(20))
+    let options = CallOptions(timeout: .seconds(120))
     #expect(
       try await channel.unary(SlaveCloudMethods.listBadShadows, list, options).names == [name(1)])
     let status = try await channel.unary(SlaveCloudMethods.slaveStatus, Empty(), options)
