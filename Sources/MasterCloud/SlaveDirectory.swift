@@ -91,9 +91,7 @@ final class SlaveDirectory: Sendable {
           health[node]?.misses = 0
           health[node]?.lastSeenMilliseconds = clock.wallMilliseconds()
           health[node]?.status = status
-          health[node]?.message =
-            status.damages > 0
-            ? "\(status.damages) damaged records; its log has them" : status.readOnlyReason
+          health[node]?.message = Self.remark(on: status)
         }
         return health[node]?.reachable ?? false
       }
@@ -101,6 +99,13 @@ final class SlaveDirectory: Sendable {
     } catch {
       reportFailure(of: node, error)
     }
+  }
+
+  /// What an operator has to know of a slave that answers; empty where all is well.
+  static func remark(on status: SlaveStatusReply) -> String {
+    if status.readOnly { return status.readOnlyReason }
+    if status.badShadows > 0 { return "\(status.badShadows) unreadable shadows; its log has them" }
+    return status.damages > 0 ? "\(status.damages) damaged records; its log has them" : ""
   }
 
   /// A call to the slave failed in a way that says more than about that call alone.

@@ -5,11 +5,16 @@ import Glibc
 final class Pace {
   private let bytesPerSecond: Int
   private let clock: any Clock
+  private let sleep: (_ microseconds: UInt32) -> Void
   private var owedNanoseconds: UInt64 = 0
   private var since: UInt64
 
   /// - Parameter bytesPerSecond: 0 for no limit.
-  init(bytesPerSecond: Int, clock: any Clock = SystemClock()) {
+  init(
+    bytesPerSecond: Int, clock: any Clock = SystemClock(),
+    sleep: @escaping (_ microseconds: UInt32) -> Void = { usleep($0) }
+  ) {
+    self.sleep = sleep
     self.bytesPerSecond = bytesPerSecond
     self.clock = clock
     since = clock.monotonicNanoseconds()
@@ -25,7 +30,7 @@ final class Pace {
     owedNanoseconds -= min(owedNanoseconds, passed)
     // A second at most, so that closing is not held up.
     if owedNanoseconds > 10_000_000 {
-      usleep(UInt32(min(owedNanoseconds, 1_000_000_000) / 1000))
+      sleep(UInt32(min(owedNanoseconds, 1_000_000_000) / 1000))
     }
   }
 }

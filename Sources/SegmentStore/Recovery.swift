@@ -80,13 +80,14 @@ struct Recovery {
     if identifiers.isEmpty, case .missing = manifest { return try create() }
     let (store, first) = try identify(manifest, candidates, identifiers)
 
-    let covered = coveredIdentifiers(candidates, store, last: identifiers.last ?? first)
-    reportMissing(identifiers, first: first, covered: covered)
+    let coverage = SegmentCoverage(
+      candidates.map { ($0.identifier, $0.header) }, store: store, last: identifiers.last ?? first)
+    reportMissing(identifiers, first: first, coverage)
     var active: ActiveSegment?
     var leftovers: [Candidate] = []
     for candidate in candidates {
       let identifier = candidate.identifier
-      if identifier < first || covered.contains(where: { $0.contains(identifier) }) {
+      if identifier < first || coverage.contains(identifier) {
         leftovers.append(candidate)
       } else {
         active = try scan(candidate, store: store, isLast: identifier == identifiers.last)
@@ -231,33 +232,14 @@ struct Recovery {
     return (header.store, identifiers[0])
   }
 
-  /// Segments whose records a compaction put into an earlier one: their files are gone, or what an interruption
-  /// left. The last segment is being written and never among them.
-  private func coveredIdentifiers(
-    _ candidates: [Candidate], _ store: StoreIdentifier, last: UInt64
-  ) -> [Range<UInt64>] {
-    candidates.compactMap { candidate in
-      guard let header = candidate.header, header.store == store,
-        header.segmentIdentifier == candidate.identifier, header.coversThrough < last
-      else { return nil }
-      return candidate.identifier + 1..<header.coversThrough + 1
-    }
-  }
-
   private mutating func reportMissing(
-    _ identifiers: [UInt64], first: UInt64, covered: [Range<UInt64>]
+    _ identifiers: [UInt64], first: UInt64, _ coverage: SegmentCoverage
   ) {
-    var expected = first
-    for identifier in identifiers where identifier >= expected {
-      if identifier > expected {
-        addDamage(.missingSegments(through: identifier - 1), expected, offset: 0, size: 0)
-      }
-      expected = identifier + 1
-      if let range = covered.first(where: { $0.lowerBound == expected }) {
-        expected = range.upperBound
-      }
+    for range in coverage.missing(from: first, among: identifiers) {
+      addDamage(
+        .missingSegments(through: range.upperBound), range.lowerBound, offset: 0, size: 0)
     }
-    if expected == first {
+    if !identifiers.contains(where: { $0 >= first }) {
       addDamage(.missingSegments(through: first), first, offset: 0, size: 0)
     }
   }

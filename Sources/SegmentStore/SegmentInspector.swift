@@ -76,12 +76,20 @@ public final class SegmentInspector: Sendable {
         damages.append(Self.damage(.manifest, 0, sizeBytes: UInt64(Manifest.sizeBytes)))
       }
       let first = manifest?.firstSegment ?? identifiers.first ?? 1
-      damages += Self.missing(opened, store, from: first)
+      let coverage = SegmentCoverage(
+        opened.map { ($0.identifier, $0.header) }, store: store, last: identifiers.last ?? first)
+      for range in coverage.missing(from: first, among: identifiers) {
+        damages.append(
+          Self.damage(.missingSegments(through: range.upperBound), range.lowerBound))
+      }
       self.files = files
       self.lock = lock
       self.store = store
       self.damages = damages
-      segments = Self.parts(of: opened, store, from: first)
+      segments = opened.filter { segment in
+        segment.identifier >= first && !coverage.contains(segment.identifier)
+          && (segment.header == nil || segment.header?.store == store)
+      }
     } catch {
       lock.release()
       throw error
@@ -119,45 +127,6 @@ public final class SegmentInspector: Sendable {
       }
       return OpenSegment(identifier: identifier, file: file, sizeBytes: size, header: nil)
     } catch { throw .disk(error) }
-  }
-
-  private static func covered(_ segments: [OpenSegment], _ store: StoreIdentifier) -> [Range<
-    UInt64
-  >] {
-    segments.compactMap { segment in
-      segment.header.flatMap { header in
-        header.store == store && header.coversThrough < segments.last?.identifier ?? 0
-          ? segment.identifier + 1..<header.coversThrough + 1 : nil
-      }
-    }
-  }
-
-  private static func missing(
-    _ segments: [OpenSegment], _ store: StoreIdentifier, from first: UInt64
-  ) -> [SegmentDamage] {
-    let covered = covered(segments, store)
-    var damages: [SegmentDamage] = []
-    var expected = first
-    for segment in segments where segment.identifier >= expected {
-      if segment.identifier > expected {
-        damages.append(damage(.missingSegments(through: segment.identifier - 1), expected))
-      }
-      expected = segment.identifier + 1
-      if let range = covered.first(where: { $0.lowerBound == expected }) {
-        expected = range.upperBound
-      }
-    }
-    return damages
-  }
-
-  private static func parts(
-    of segments: [OpenSegment], _ store: StoreIdentifier, from first: UInt64
-  ) -> [OpenSegment] {
-    let covered = covered(segments, store)
-    return segments.filter { segment in
-      segment.identifier >= first && !covered.contains { $0.contains(segment.identifier) }
-        && (segment.header == nil || segment.header?.store == store)
-    }
   }
 
   private static func damage(

@@ -55,7 +55,12 @@ public final class SegmentStore: Sendable {
     readers = try ReaderPool(
       threads: configuration.readerThreads,
       maximumWaitingJobs: configuration.maximumWaitingReads)
-    caretaker = try ReaderPool(threads: 1, maximumWaitingJobs: 1)
+    do throws(SegmentStoreError) {
+      caretaker = try ReaderPool(threads: 1, maximumWaitingJobs: 1)
+    } catch {
+      readers.close()
+      throw error
+    }
     writer = SegmentWriter(
       recovered: recovered, shared: shared, files: files, configuration: configuration, lock: lock)
     let writer = writer

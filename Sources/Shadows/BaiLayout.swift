@@ -17,10 +17,7 @@ struct BaiLayout: Equatable {
   let blockCount: Int
 
   init(secretByteCount: Int, threshold: Int) throws(ShadowError) {
-    guard secretByteCount <= BaiScheme.maximumSecretBytes else {
-      throw .secretTooLarge(
-        byteCount: UInt64(secretByteCount), maximum: BaiScheme.maximumSecretBytes)
-    }
+    try checkSecretSize(secretByteCount)
     self.secretByteCount = secretByteCount
     self.threshold = threshold
     secretBlockCount = (secretByteCount + Self.blockBytes - 1) / Self.blockBytes

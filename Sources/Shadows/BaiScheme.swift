@@ -27,11 +27,6 @@ public struct BaiScheme: ShadowScheme {
   public var name: String { "bai" }
   public var format: ShadowFormat { .bai1 }
 
-  /// 2 <= r < s <= 255 and r <= 8.
-  public func supports(threshold: Int, shadowCount: Int) -> Bool {
-    (2...Self.maximumThreshold).contains(threshold) && threshold < shadowCount && shadowCount <= 255
-  }
-
   public func bodyByteCount(
     secretByteCount: Int, threshold: Int
   ) throws(ShadowError) -> Int {

@@ -9,10 +9,7 @@ struct KrawczykLayout: Equatable {
   let shardByteCount: Int
 
   init(secretByteCount: Int, threshold: Int) throws(ShadowError) {
-    guard secretByteCount <= BaiScheme.maximumSecretBytes else {
-      throw .secretTooLarge(
-        byteCount: UInt64(secretByteCount), maximum: BaiScheme.maximumSecretBytes)
-    }
+    try checkSecretSize(secretByteCount)
     self.secretByteCount = secretByteCount
     self.threshold = threshold
     let stripe = Self.cipherBlockBytes * threshold

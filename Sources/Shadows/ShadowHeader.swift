@@ -48,10 +48,7 @@ public struct ShadowHeader: Equatable, Sendable {
   ) throws(ShadowError) {
     precondition(secretByteCount >= 0, "a secret of \(secretByteCount) bytes")
     guard (1...255).contains(index) else { throw .indexOutOfRange(index) }
-    guard secretByteCount <= BaiScheme.maximumSecretBytes else {
-      throw .secretTooLarge(
-        byteCount: UInt64(secretByteCount), maximum: BaiScheme.maximumSecretBytes)
-    }
+    try checkSecretSize(secretByteCount)
     self.format = format
     self.index = index
     self.epoch = epoch

@@ -40,6 +40,21 @@ public protocol ShadowScheme: Sendable {
   ) throws(ShadowError) -> Shadow
 }
 
+extension ShadowScheme {
+  /// 2 <= r < s <= 255 and r <= 8: an operator may change the scheme and nothing else.
+  public func supports(threshold: Int, shadowCount: Int) -> Bool {
+    (2...BaiScheme.maximumThreshold).contains(threshold) && threshold < shadowCount
+      && shadowCount <= 255
+  }
+}
+
+/// Throws `secretTooLarge`.
+func checkSecretSize(_ byteCount: Int) throws(ShadowError) {
+  guard byteCount <= BaiScheme.maximumSecretBytes else {
+    throw .secretTooLarge(byteCount: UInt64(byteCount), maximum: BaiScheme.maximumSecretBytes)
+  }
+}
+
 /// The first `need` shadows of different indices, each verified and of one image and epoch.
 func selectShadows(
   _ shadows: [Shadow], need: Int, format: ShadowFormat, expectedDigests: [Int: [UInt8]]

@@ -27,13 +27,11 @@ struct ScrubState: Sendable {
   var lastFindings = 0
   /// Shadows that are here by name and cannot be read, by a scrub or by a read.
   var badNames: Set<[UInt8]> = []
-  /// More than are kept were found.
-  var hasMore = false
 
   static let maximumBadNames = 100_000
 
   mutating func addBad(_ name: [UInt8]) {
-    if badNames.count < Self.maximumBadNames { badNames.insert(name) } else { hasMore = true }
+    if badNames.count < Self.maximumBadNames { badNames.insert(name) }
   }
 }
 
@@ -60,8 +58,8 @@ struct Caretaker: Sendable {
     while !Task.isCancelled {
       await keeper.reopenIfThereIsRoom(configuration.freeBytesToReopen)
       await compact()
-      await scrubIfDue()
-      try? await Task.sleep(for: Self.pause)
+      // A pass that is under way goes on at once, or its rate would not be the configured one.
+      if await !scrubIfDue() { try? await Task.sleep(for: Self.pause) }
     }
   }
 
@@ -98,16 +96,19 @@ struct Caretaker: Sendable {
     }
   }
 
-  private func scrubIfDue() async {
-    guard configuration.scrubBytesPerSecond > 0 else { return }
-    let progress = keeper.scrub.withLock { $0.progress }
-    let isUnderWay = progress.position != .start
+  /// Some steps of a pass that is due or under way. True where it got on and is not at its end.
+  func scrubIfDue(steps: Int = stepsBetweenSaves) async -> Bool {
+    guard configuration.scrubBytesPerSecond > 0 else { return false }
+    let before = keeper.scrub.withLock { $0.progress }
     let now = clock.wallMilliseconds()
     let interval = UInt64(max(0, configuration.scrubInterval.components.seconds)) * 1000
     let isDue =
-      now >= progress.lastFullMilliseconds &+ interval || now < progress.lastFullMilliseconds
-    guard isUnderWay || isDue else { return }
-    await scrub(steps: Self.stepsBetweenSaves)
+      before.position != .start || now >= before.lastFullMilliseconds &+ interval
+      || now < before.lastFullMilliseconds
+    guard isDue else { return false }
+    await scrub(steps: steps)
+    let after = keeper.scrub.withLock { $0.progress.position }
+    return after != .start && after != before.position
   }
 
   /// Goes on with the pass, or begins one, for some steps; false where the store is closed. Saves how far it came.

@@ -1,7 +1,16 @@
 import Base
 import Foundation
-import SegmentStore
 import Testing
+
+@testable import SegmentStore
+
+/// Moves only when somebody sleeps.
+private final class SleepingClock: Clock {
+  private let now = Locked<UInt64>(1)
+  func monotonicNanoseconds() -> UInt64 { now.with { $0 } }
+  func wallMilliseconds() -> UInt64 { 0 }
+  func sleep(_ microseconds: UInt32) { now.with { $0 += UInt64(microseconds) * 1000 } }
+}
 
 @Suite struct CompactionTests {
   private static var eager: CompactionSettings {
@@ -175,6 +184,18 @@ import Testing
       for try await count in group { #expect(count > 0) }
     }
     await store.close()
+  }
+
+  /// 30 MB at 10 MB/s take three seconds; without a limit nothing sleeps.
+  @Test func workKeepsItsPace() {
+    let clock = SleepingClock()
+    let pace = Pace(bytesPerSecond: 10_000_000, clock: clock, sleep: clock.sleep)
+    for _ in 0..<3000 { pace.spend(bytes: 10_000) }
+    #expect((2_980_000_000...3_000_000_001).contains(clock.monotonicNanoseconds()))
+    let still = SleepingClock()
+    let free = Pace(bytesPerSecond: 0, clock: still, sleep: still.sleep)
+    free.spend(bytes: 1 << 40)
+    #expect(still.monotonicNanoseconds() == 1)
   }
 
   @Test func damagedSegmentsStayAsEvidence() async throws {

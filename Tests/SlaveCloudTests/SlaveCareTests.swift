@@ -137,6 +137,31 @@ private final class FillableDisk: Disk, @unchecked Sendable {
     await keeper.stop()
   }
 
+  /// A pass goes on without a pause in between, ends, and is not due again.
+  @Test func aPassIsMadeInSteps() async throws {
+    let directory = try TemporaryDirectory("steps")
+    let (keeper, _) = try keeper(directory, CapturedLog())
+    var care = Self.care
+    let off = Caretaker(keeper: keeper, configuration: care, logger: CapturedLog().logger)
+    try await fill(keeper.store, 0..<100)
+    #expect(await !off.scrubIfDue(steps: 3))
+    #expect(keeper.scrub.withLock { $0.progress } == ScrubProgress())
+    care.scrubBytesPerSecond = 1 << 40
+    let caretaker = Caretaker(keeper: keeper, configuration: care, logger: CapturedLog().logger)
+    var rounds = 0
+    while await caretaker.scrubIfDue(steps: 3) { rounds += 1 }
+    #expect(rounds >= 5)
+    let progress = keeper.scrub.withLock { $0.progress }
+    #expect(progress.position == .start && progress.lastFullMilliseconds > 0)
+    #expect(progress.sizeBytes >= 1_000_000)
+    #expect(await !caretaker.scrubIfDue(steps: 3))
+    #expect(keeper.scrub.withLock { $0.progress } == progress)
+    // Of a closed store nothing can be read: no reason to try again at once.
+    await keeper.stop()
+    keeper.scrub.withLock { $0.progress.lastFullMilliseconds = 0 }
+    #expect(await !caretaker.scrubIfDue(steps: 3))
+  }
+
   @Test func aFullDiskIsSaidAndForgottenOnceThereIsRoom() async throws {
     let directory = try TemporaryDirectory("full")
     let disk = FillableDisk()
