@@ -379,3 +379,35 @@ const ProtobufCMessageDescriptor sfmedir__v1__image_record__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__image_record__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCEnumValue sfmedir__v1__slave_condition__enum_values_by_number[4] =
+{
+  { "SLAVE_CONDITION_UNSPECIFIED", "SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_UNSPECIFIED", 0 },
+  { "SLAVE_CONDITION_ACTIVE", "SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_ACTIVE", 1 },
+  { "SLAVE_CONDITION_DRAINING", "SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_DRAINING", 2 },
+  { "SLAVE_CONDITION_LOST", "SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_LOST", 3 },
+};
+static const ProtobufCIntRange sfmedir__v1__slave_condition__value_ranges[] = {
+{0, 0},{0, 4}
+};
+static const ProtobufCEnumValueIndex sfmedir__v1__slave_condition__enum_values_by_name[4] =
+{
+  { "SLAVE_CONDITION_ACTIVE", 1 },
+  { "SLAVE_CONDITION_DRAINING", 2 },
+  { "SLAVE_CONDITION_LOST", 3 },
+  { "SLAVE_CONDITION_UNSPECIFIED", 0 },
+};
+const ProtobufCEnumDescriptor sfmedir__v1__slave_condition__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.SlaveCondition",
+  "SlaveCondition",
+  "Sfmedir__V1__SlaveCondition",
+  "sfmedir.v1",
+  4,
+  sfmedir__v1__slave_condition__enum_values_by_number,
+  4,
+  sfmedir__v1__slave_condition__enum_values_by_name,
+  1,
+  sfmedir__v1__slave_condition__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};

@@ -592,6 +592,51 @@ void   sfmedir__v1__slave_health__free_unpacked
   assert(message->base.descriptor == &sfmedir__v1__slave_health__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   sfmedir__v1__care_status__init
+                     (Sfmedir__V1__CareStatus         *message)
+{
+  static const Sfmedir__V1__CareStatus init_value = SFMEDIR__V1__CARE_STATUS__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__care_status__get_packed_size
+                     (const Sfmedir__V1__CareStatus *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__care_status__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__care_status__pack
+                     (const Sfmedir__V1__CareStatus *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__care_status__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__care_status__pack_to_buffer
+                     (const Sfmedir__V1__CareStatus *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__care_status__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__CareStatus *
+       sfmedir__v1__care_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__CareStatus *)
+     protobuf_c_message_unpack (&sfmedir__v1__care_status__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__care_status__free_unpacked
+                     (Sfmedir__V1__CareStatus *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__care_status__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   sfmedir__v1__cluster_status_reply__init
                      (Sfmedir__V1__ClusterStatusReply         *message)
 {
@@ -635,6 +680,501 @@ void   sfmedir__v1__cluster_status_reply__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &sfmedir__v1__cluster_status_reply__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__explain_image_request__init
+                     (Sfmedir__V1__ExplainImageRequest         *message)
+{
+  static const Sfmedir__V1__ExplainImageRequest init_value = SFMEDIR__V1__EXPLAIN_IMAGE_REQUEST__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__explain_image_request__get_packed_size
+                     (const Sfmedir__V1__ExplainImageRequest *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__explain_image_request__pack
+                     (const Sfmedir__V1__ExplainImageRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__explain_image_request__pack_to_buffer
+                     (const Sfmedir__V1__ExplainImageRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ExplainImageRequest *
+       sfmedir__v1__explain_image_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ExplainImageRequest *)
+     protobuf_c_message_unpack (&sfmedir__v1__explain_image_request__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__explain_image_request__free_unpacked
+                     (Sfmedir__V1__ExplainImageRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__explained_shadow__init
+                     (Sfmedir__V1__ExplainedShadow         *message)
+{
+  static const Sfmedir__V1__ExplainedShadow init_value = SFMEDIR__V1__EXPLAINED_SHADOW__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__explained_shadow__get_packed_size
+                     (const Sfmedir__V1__ExplainedShadow *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explained_shadow__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__explained_shadow__pack
+                     (const Sfmedir__V1__ExplainedShadow *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explained_shadow__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__explained_shadow__pack_to_buffer
+                     (const Sfmedir__V1__ExplainedShadow *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explained_shadow__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ExplainedShadow *
+       sfmedir__v1__explained_shadow__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ExplainedShadow *)
+     protobuf_c_message_unpack (&sfmedir__v1__explained_shadow__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__explained_shadow__free_unpacked
+                     (Sfmedir__V1__ExplainedShadow *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__explained_shadow__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__explain_image_reply__init
+                     (Sfmedir__V1__ExplainImageReply         *message)
+{
+  static const Sfmedir__V1__ExplainImageReply init_value = SFMEDIR__V1__EXPLAIN_IMAGE_REPLY__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__explain_image_reply__get_packed_size
+                     (const Sfmedir__V1__ExplainImageReply *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_reply__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__explain_image_reply__pack
+                     (const Sfmedir__V1__ExplainImageReply *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_reply__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__explain_image_reply__pack_to_buffer
+                     (const Sfmedir__V1__ExplainImageReply *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_reply__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ExplainImageReply *
+       sfmedir__v1__explain_image_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ExplainImageReply *)
+     protobuf_c_message_unpack (&sfmedir__v1__explain_image_reply__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__explain_image_reply__free_unpacked
+                     (Sfmedir__V1__ExplainImageReply *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__explain_image_reply__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__list_endangered_request__init
+                     (Sfmedir__V1__ListEndangeredRequest         *message)
+{
+  static const Sfmedir__V1__ListEndangeredRequest init_value = SFMEDIR__V1__LIST_ENDANGERED_REQUEST__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__list_endangered_request__get_packed_size
+                     (const Sfmedir__V1__ListEndangeredRequest *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__list_endangered_request__pack
+                     (const Sfmedir__V1__ListEndangeredRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__list_endangered_request__pack_to_buffer
+                     (const Sfmedir__V1__ListEndangeredRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ListEndangeredRequest *
+       sfmedir__v1__list_endangered_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ListEndangeredRequest *)
+     protobuf_c_message_unpack (&sfmedir__v1__list_endangered_request__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__list_endangered_request__free_unpacked
+                     (Sfmedir__V1__ListEndangeredRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__endangered_image__init
+                     (Sfmedir__V1__EndangeredImage         *message)
+{
+  static const Sfmedir__V1__EndangeredImage init_value = SFMEDIR__V1__ENDANGERED_IMAGE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__endangered_image__get_packed_size
+                     (const Sfmedir__V1__EndangeredImage *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__endangered_image__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__endangered_image__pack
+                     (const Sfmedir__V1__EndangeredImage *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__endangered_image__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__endangered_image__pack_to_buffer
+                     (const Sfmedir__V1__EndangeredImage *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__endangered_image__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__EndangeredImage *
+       sfmedir__v1__endangered_image__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__EndangeredImage *)
+     protobuf_c_message_unpack (&sfmedir__v1__endangered_image__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__endangered_image__free_unpacked
+                     (Sfmedir__V1__EndangeredImage *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__endangered_image__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__list_endangered_reply__init
+                     (Sfmedir__V1__ListEndangeredReply         *message)
+{
+  static const Sfmedir__V1__ListEndangeredReply init_value = SFMEDIR__V1__LIST_ENDANGERED_REPLY__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__list_endangered_reply__get_packed_size
+                     (const Sfmedir__V1__ListEndangeredReply *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_reply__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__list_endangered_reply__pack
+                     (const Sfmedir__V1__ListEndangeredReply *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_reply__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__list_endangered_reply__pack_to_buffer
+                     (const Sfmedir__V1__ListEndangeredReply *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_reply__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ListEndangeredReply *
+       sfmedir__v1__list_endangered_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ListEndangeredReply *)
+     protobuf_c_message_unpack (&sfmedir__v1__list_endangered_reply__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__list_endangered_reply__free_unpacked
+                     (Sfmedir__V1__ListEndangeredReply *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__list_endangered_reply__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__set_slave_condition_request__init
+                     (Sfmedir__V1__SetSlaveConditionRequest         *message)
+{
+  static const Sfmedir__V1__SetSlaveConditionRequest init_value = SFMEDIR__V1__SET_SLAVE_CONDITION_REQUEST__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__set_slave_condition_request__get_packed_size
+                     (const Sfmedir__V1__SetSlaveConditionRequest *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__set_slave_condition_request__pack
+                     (const Sfmedir__V1__SetSlaveConditionRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__set_slave_condition_request__pack_to_buffer
+                     (const Sfmedir__V1__SetSlaveConditionRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__SetSlaveConditionRequest *
+       sfmedir__v1__set_slave_condition_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__SetSlaveConditionRequest *)
+     protobuf_c_message_unpack (&sfmedir__v1__set_slave_condition_request__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__set_slave_condition_request__free_unpacked
+                     (Sfmedir__V1__SetSlaveConditionRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__forget_slave_request__init
+                     (Sfmedir__V1__ForgetSlaveRequest         *message)
+{
+  static const Sfmedir__V1__ForgetSlaveRequest init_value = SFMEDIR__V1__FORGET_SLAVE_REQUEST__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__forget_slave_request__get_packed_size
+                     (const Sfmedir__V1__ForgetSlaveRequest *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__forget_slave_request__pack
+                     (const Sfmedir__V1__ForgetSlaveRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__forget_slave_request__pack_to_buffer
+                     (const Sfmedir__V1__ForgetSlaveRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ForgetSlaveRequest *
+       sfmedir__v1__forget_slave_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ForgetSlaveRequest *)
+     protobuf_c_message_unpack (&sfmedir__v1__forget_slave_request__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__forget_slave_request__free_unpacked
+                     (Sfmedir__V1__ForgetSlaveRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__set_quota_request__init
+                     (Sfmedir__V1__SetQuotaRequest         *message)
+{
+  static const Sfmedir__V1__SetQuotaRequest init_value = SFMEDIR__V1__SET_QUOTA_REQUEST__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__set_quota_request__get_packed_size
+                     (const Sfmedir__V1__SetQuotaRequest *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_quota_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__set_quota_request__pack
+                     (const Sfmedir__V1__SetQuotaRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_quota_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__set_quota_request__pack_to_buffer
+                     (const Sfmedir__V1__SetQuotaRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_quota_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__SetQuotaRequest *
+       sfmedir__v1__set_quota_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__SetQuotaRequest *)
+     protobuf_c_message_unpack (&sfmedir__v1__set_quota_request__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__set_quota_request__free_unpacked
+                     (Sfmedir__V1__SetQuotaRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__set_quota_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__owner_usage__init
+                     (Sfmedir__V1__OwnerUsage         *message)
+{
+  static const Sfmedir__V1__OwnerUsage init_value = SFMEDIR__V1__OWNER_USAGE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__owner_usage__get_packed_size
+                     (const Sfmedir__V1__OwnerUsage *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__owner_usage__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__owner_usage__pack
+                     (const Sfmedir__V1__OwnerUsage *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__owner_usage__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__owner_usage__pack_to_buffer
+                     (const Sfmedir__V1__OwnerUsage *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__owner_usage__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__OwnerUsage *
+       sfmedir__v1__owner_usage__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__OwnerUsage *)
+     protobuf_c_message_unpack (&sfmedir__v1__owner_usage__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__owner_usage__free_unpacked
+                     (Sfmedir__V1__OwnerUsage *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__owner_usage__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__list_owners_reply__init
+                     (Sfmedir__V1__ListOwnersReply         *message)
+{
+  static const Sfmedir__V1__ListOwnersReply init_value = SFMEDIR__V1__LIST_OWNERS_REPLY__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__list_owners_reply__get_packed_size
+                     (const Sfmedir__V1__ListOwnersReply *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_owners_reply__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__list_owners_reply__pack
+                     (const Sfmedir__V1__ListOwnersReply *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_owners_reply__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__list_owners_reply__pack_to_buffer
+                     (const Sfmedir__V1__ListOwnersReply *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__list_owners_reply__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ListOwnersReply *
+       sfmedir__v1__list_owners_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ListOwnersReply *)
+     protobuf_c_message_unpack (&sfmedir__v1__list_owners_reply__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__list_owners_reply__free_unpacked
+                     (Sfmedir__V1__ListOwnersReply *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__list_owners_reply__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 static const ProtobufCFieldDescriptor sfmedir__v1__put_image_header__field_descriptors[1] =
@@ -1236,7 +1776,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_images_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__list_images_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__slave_health__field_descriptors[10] =
+static const ProtobufCFieldDescriptor sfmedir__v1__slave_health__field_descriptors[23] =
 {
   {
     "node",
@@ -1358,23 +1898,192 @@ static const ProtobufCFieldDescriptor sfmedir__v1__slave_health__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "condition",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, condition),
+    &sfmedir__v1__slave_condition__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replacement",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, replacement),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "host",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, host),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rack",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, rack),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "zone",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, zone),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reserve_bytes",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, reserve_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_full_scrub_milliseconds",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, last_full_scrub_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "scrubbed_bytes",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, scrubbed_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "scrub_findings",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, scrub_findings),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bad_shadows",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, bad_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "placed_shadows",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, placed_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "unknown_shadows",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, unknown_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "counted_on",
+    23,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, counted_on),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__slave_health__field_indices_by_name[] = {
   1,   /* field[1] = address */
+  19,   /* field[19] = bad_shadows */
+  10,   /* field[10] = condition */
   8,   /* field[8] = corrupt_shadows */
+  22,   /* field[22] = counted_on */
   6,   /* field[6] = free_bytes */
+  12,   /* field[12] = host */
+  16,   /* field[16] = last_full_scrub_milliseconds */
   3,   /* field[3] = last_seen_milliseconds */
   9,   /* field[9] = message */
   0,   /* field[0] = node */
+  20,   /* field[20] = placed_shadows */
+  13,   /* field[13] = rack */
   2,   /* field[2] = reachable */
   7,   /* field[7] = read_only */
+  11,   /* field[11] = replacement */
+  15,   /* field[15] = reserve_bytes */
+  18,   /* field[18] = scrub_findings */
+  17,   /* field[17] = scrubbed_bytes */
   4,   /* field[4] = shadows */
   5,   /* field[5] = stored_bytes */
+  21,   /* field[21] = unknown_shadows */
+  14,   /* field[14] = zone */
 };
 static const ProtobufCIntRange sfmedir__v1__slave_health__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 0, 23 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__slave_health__descriptor =
 {
@@ -1384,14 +2093,234 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_health__descriptor =
   "Sfmedir__V1__SlaveHealth",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__SlaveHealth),
-  10,
+  23,
   sfmedir__v1__slave_health__field_descriptors,
   sfmedir__v1__slave_health__field_indices_by_name,
   1,  sfmedir__v1__slave_health__number_ranges,
   (ProtobufCMessageInit) sfmedir__v1__slave_health__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__cluster_status_reply__field_descriptors[8] =
+static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptors[15] =
+{
+  {
+    "pending_shadows",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, pending_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "pending_bytes",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, pending_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "pending_images",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, pending_images),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "done_shadows",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, done_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "done_bytes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, done_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "failed_attempts",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, failed_attempts),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes_per_second",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, bytes_per_second),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "seconds_left",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, seconds_left),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "fewest_losses_survived",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, fewest_losses_survived),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lost_images",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, lost_images),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waiting_shadows",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, waiting_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "balancing_shadows",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, balancing_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rebuilt_shadows",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, rebuilt_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "copied_shadows",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, copied_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_problem",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, last_problem),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
+  11,   /* field[11] = balancing_shadows */
+  6,   /* field[6] = bytes_per_second */
+  13,   /* field[13] = copied_shadows */
+  4,   /* field[4] = done_bytes */
+  3,   /* field[3] = done_shadows */
+  5,   /* field[5] = failed_attempts */
+  8,   /* field[8] = fewest_losses_survived */
+  14,   /* field[14] = last_problem */
+  9,   /* field[9] = lost_images */
+  1,   /* field[1] = pending_bytes */
+  2,   /* field[2] = pending_images */
+  0,   /* field[0] = pending_shadows */
+  12,   /* field[12] = rebuilt_shadows */
+  7,   /* field[7] = seconds_left */
+  10,   /* field[10] = waiting_shadows */
+};
+static const ProtobufCIntRange sfmedir__v1__care_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 15 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.CareStatus",
+  "CareStatus",
+  "Sfmedir__V1__CareStatus",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__CareStatus),
+  15,
+  sfmedir__v1__care_status__field_descriptors,
+  sfmedir__v1__care_status__field_indices_by_name,
+  1,  sfmedir__v1__care_status__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__care_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__cluster_status_reply__field_descriptors[9] =
 {
   {
     "node",
@@ -1489,9 +2418,22 @@ static const ProtobufCFieldDescriptor sfmedir__v1__cluster_status_reply__field_d
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "care",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ClusterStatusReply, care),
+    &sfmedir__v1__care_status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__cluster_status_reply__field_indices_by_name[] = {
   6,   /* field[6] = applied_index */
+  8,   /* field[8] = care */
   2,   /* field[2] = image_bytes */
   1,   /* field[1] = images */
   0,   /* field[0] = node */
@@ -1503,7 +2445,7 @@ static const unsigned sfmedir__v1__cluster_status_reply__field_indices_by_name[]
 static const ProtobufCIntRange sfmedir__v1__cluster_status_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__cluster_status_reply__descriptor =
 {
@@ -1513,14 +2455,936 @@ const ProtobufCMessageDescriptor sfmedir__v1__cluster_status_reply__descriptor =
   "Sfmedir__V1__ClusterStatusReply",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__ClusterStatusReply),
-  8,
+  9,
   sfmedir__v1__cluster_status_reply__field_descriptors,
   sfmedir__v1__cluster_status_reply__field_indices_by_name,
   1,  sfmedir__v1__cluster_status_reply__number_ranges,
   (ProtobufCMessageInit) sfmedir__v1__cluster_status_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor sfmedir__v1__master_cloud__method_descriptors[7] =
+static const ProtobufCFieldDescriptor sfmedir__v1__explain_image_request__field_descriptors[2] =
+{
+  {
+    "image_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageRequest, image_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "verify",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageRequest, verify),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__explain_image_request__field_indices_by_name[] = {
+  0,   /* field[0] = image_id */
+  1,   /* field[1] = verify */
+};
+static const ProtobufCIntRange sfmedir__v1__explain_image_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__explain_image_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ExplainImageRequest",
+  "ExplainImageRequest",
+  "Sfmedir__V1__ExplainImageRequest",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ExplainImageRequest),
+  2,
+  sfmedir__v1__explain_image_request__field_descriptors,
+  sfmedir__v1__explain_image_request__field_indices_by_name,
+  1,  sfmedir__v1__explain_image_request__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__explain_image_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__explained_shadow__field_descriptors[8] =
+{
+  {
+    "index",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "slave",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, slave),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "host",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, host),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rack",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, rack),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "zone",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, zone),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "state",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, state),
+    &sfmedir__v1__shadow_state__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "moving_to",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, moving_to),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "remark",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainedShadow, remark),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__explained_shadow__field_indices_by_name[] = {
+  2,   /* field[2] = host */
+  0,   /* field[0] = index */
+  6,   /* field[6] = moving_to */
+  3,   /* field[3] = rack */
+  7,   /* field[7] = remark */
+  1,   /* field[1] = slave */
+  5,   /* field[5] = state */
+  4,   /* field[4] = zone */
+};
+static const ProtobufCIntRange sfmedir__v1__explained_shadow__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 8 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__explained_shadow__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ExplainedShadow",
+  "ExplainedShadow",
+  "Sfmedir__V1__ExplainedShadow",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ExplainedShadow),
+  8,
+  sfmedir__v1__explained_shadow__field_descriptors,
+  sfmedir__v1__explained_shadow__field_indices_by_name,
+  1,  sfmedir__v1__explained_shadow__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__explained_shadow__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__explain_image_reply__field_descriptors[13] =
+{
+  {
+    "record",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, record),
+    &sfmedir__v1__image_record__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epoch",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "scheme",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, scheme),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "shadows",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Sfmedir__V1__ExplainImageReply, n_shadows),
+    offsetof(Sfmedir__V1__ExplainImageReply, shadows),
+    &sfmedir__v1__explained_shadow__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "good",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, good),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "losses_survived",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, losses_survived),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "most_on_a_host",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, most_on_a_host),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "most_in_a_rack",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, most_in_a_rack),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "most_in_a_zone",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, most_in_a_zone),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "plan",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, plan),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_problem",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, last_problem),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "verified",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, verified),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "missing",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ExplainImageReply, missing),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__explain_image_reply__field_indices_by_name[] = {
+  1,   /* field[1] = epoch */
+  4,   /* field[4] = good */
+  10,   /* field[10] = last_problem */
+  5,   /* field[5] = losses_survived */
+  12,   /* field[12] = missing */
+  7,   /* field[7] = most_in_a_rack */
+  8,   /* field[8] = most_in_a_zone */
+  6,   /* field[6] = most_on_a_host */
+  9,   /* field[9] = plan */
+  0,   /* field[0] = record */
+  2,   /* field[2] = scheme */
+  3,   /* field[3] = shadows */
+  11,   /* field[11] = verified */
+};
+static const ProtobufCIntRange sfmedir__v1__explain_image_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 13 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__explain_image_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ExplainImageReply",
+  "ExplainImageReply",
+  "Sfmedir__V1__ExplainImageReply",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ExplainImageReply),
+  13,
+  sfmedir__v1__explain_image_reply__field_descriptors,
+  sfmedir__v1__explain_image_reply__field_indices_by_name,
+  1,  sfmedir__v1__explain_image_reply__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__explain_image_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__list_endangered_request__field_descriptors[3] =
+{
+  {
+    "after",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ListEndangeredRequest, after),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "limit",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ListEndangeredRequest, limit),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lost_only",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ListEndangeredRequest, lost_only),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__list_endangered_request__field_indices_by_name[] = {
+  0,   /* field[0] = after */
+  1,   /* field[1] = limit */
+  2,   /* field[2] = lost_only */
+};
+static const ProtobufCIntRange sfmedir__v1__list_endangered_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__list_endangered_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ListEndangeredRequest",
+  "ListEndangeredRequest",
+  "Sfmedir__V1__ListEndangeredRequest",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ListEndangeredRequest),
+  3,
+  sfmedir__v1__list_endangered_request__field_descriptors,
+  sfmedir__v1__list_endangered_request__field_indices_by_name,
+  1,  sfmedir__v1__list_endangered_request__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__list_endangered_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__endangered_image__field_descriptors[6] =
+{
+  {
+    "image_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__EndangeredImage, image_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "owner",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__EndangeredImage, owner),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "shadows",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__EndangeredImage, shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "good",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__EndangeredImage, good),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "losses_survived",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__EndangeredImage, losses_survived),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "missing",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__EndangeredImage, missing),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__endangered_image__field_indices_by_name[] = {
+  3,   /* field[3] = good */
+  0,   /* field[0] = image_id */
+  4,   /* field[4] = losses_survived */
+  5,   /* field[5] = missing */
+  1,   /* field[1] = owner */
+  2,   /* field[2] = shadows */
+};
+static const ProtobufCIntRange sfmedir__v1__endangered_image__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__endangered_image__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.EndangeredImage",
+  "EndangeredImage",
+  "Sfmedir__V1__EndangeredImage",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__EndangeredImage),
+  6,
+  sfmedir__v1__endangered_image__field_descriptors,
+  sfmedir__v1__endangered_image__field_indices_by_name,
+  1,  sfmedir__v1__endangered_image__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__endangered_image__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__list_endangered_reply__field_descriptors[3] =
+{
+  {
+    "images",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Sfmedir__V1__ListEndangeredReply, n_images),
+    offsetof(Sfmedir__V1__ListEndangeredReply, images),
+    &sfmedir__v1__endangered_image__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "more",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ListEndangeredReply, more),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "looked_through",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ListEndangeredReply, looked_through),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__list_endangered_reply__field_indices_by_name[] = {
+  0,   /* field[0] = images */
+  2,   /* field[2] = looked_through */
+  1,   /* field[1] = more */
+};
+static const ProtobufCIntRange sfmedir__v1__list_endangered_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__list_endangered_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ListEndangeredReply",
+  "ListEndangeredReply",
+  "Sfmedir__V1__ListEndangeredReply",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ListEndangeredReply),
+  3,
+  sfmedir__v1__list_endangered_reply__field_descriptors,
+  sfmedir__v1__list_endangered_reply__field_indices_by_name,
+  1,  sfmedir__v1__list_endangered_reply__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__list_endangered_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__set_slave_condition_request__field_descriptors[3] =
+{
+  {
+    "slave",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetSlaveConditionRequest, slave),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "condition",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetSlaveConditionRequest, condition),
+    &sfmedir__v1__slave_condition__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replacement",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetSlaveConditionRequest, replacement),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__set_slave_condition_request__field_indices_by_name[] = {
+  1,   /* field[1] = condition */
+  2,   /* field[2] = replacement */
+  0,   /* field[0] = slave */
+};
+static const ProtobufCIntRange sfmedir__v1__set_slave_condition_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__set_slave_condition_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.SetSlaveConditionRequest",
+  "SetSlaveConditionRequest",
+  "Sfmedir__V1__SetSlaveConditionRequest",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__SetSlaveConditionRequest),
+  3,
+  sfmedir__v1__set_slave_condition_request__field_descriptors,
+  sfmedir__v1__set_slave_condition_request__field_indices_by_name,
+  1,  sfmedir__v1__set_slave_condition_request__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__set_slave_condition_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__forget_slave_request__field_descriptors[1] =
+{
+  {
+    "slave",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ForgetSlaveRequest, slave),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__forget_slave_request__field_indices_by_name[] = {
+  0,   /* field[0] = slave */
+};
+static const ProtobufCIntRange sfmedir__v1__forget_slave_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__forget_slave_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ForgetSlaveRequest",
+  "ForgetSlaveRequest",
+  "Sfmedir__V1__ForgetSlaveRequest",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ForgetSlaveRequest),
+  1,
+  sfmedir__v1__forget_slave_request__field_descriptors,
+  sfmedir__v1__forget_slave_request__field_indices_by_name,
+  1,  sfmedir__v1__forget_slave_request__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__forget_slave_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__set_quota_request__field_descriptors[2] =
+{
+  {
+    "owner",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetQuotaRequest, owner),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "maximum_bytes",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetQuotaRequest, maximum_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__set_quota_request__field_indices_by_name[] = {
+  1,   /* field[1] = maximum_bytes */
+  0,   /* field[0] = owner */
+};
+static const ProtobufCIntRange sfmedir__v1__set_quota_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__set_quota_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.SetQuotaRequest",
+  "SetQuotaRequest",
+  "Sfmedir__V1__SetQuotaRequest",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__SetQuotaRequest),
+  2,
+  sfmedir__v1__set_quota_request__field_descriptors,
+  sfmedir__v1__set_quota_request__field_indices_by_name,
+  1,  sfmedir__v1__set_quota_request__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__set_quota_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__owner_usage__field_descriptors[5] =
+{
+  {
+    "owner",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__OwnerUsage, owner),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "images",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__OwnerUsage, images),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__OwnerUsage, bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "pending_bytes",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__OwnerUsage, pending_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "maximum_bytes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__OwnerUsage, maximum_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__owner_usage__field_indices_by_name[] = {
+  2,   /* field[2] = bytes */
+  1,   /* field[1] = images */
+  4,   /* field[4] = maximum_bytes */
+  0,   /* field[0] = owner */
+  3,   /* field[3] = pending_bytes */
+};
+static const ProtobufCIntRange sfmedir__v1__owner_usage__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__owner_usage__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.OwnerUsage",
+  "OwnerUsage",
+  "Sfmedir__V1__OwnerUsage",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__OwnerUsage),
+  5,
+  sfmedir__v1__owner_usage__field_descriptors,
+  sfmedir__v1__owner_usage__field_indices_by_name,
+  1,  sfmedir__v1__owner_usage__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__owner_usage__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__list_owners_reply__field_descriptors[1] =
+{
+  {
+    "owners",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Sfmedir__V1__ListOwnersReply, n_owners),
+    offsetof(Sfmedir__V1__ListOwnersReply, owners),
+    &sfmedir__v1__owner_usage__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__list_owners_reply__field_indices_by_name[] = {
+  0,   /* field[0] = owners */
+};
+static const ProtobufCIntRange sfmedir__v1__list_owners_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__list_owners_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ListOwnersReply",
+  "ListOwnersReply",
+  "Sfmedir__V1__ListOwnersReply",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ListOwnersReply),
+  1,
+  sfmedir__v1__list_owners_reply__field_descriptors,
+  sfmedir__v1__list_owners_reply__field_indices_by_name,
+  1,  sfmedir__v1__list_owners_reply__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__list_owners_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue sfmedir__v1__shadow_state__enum_values_by_number[6] =
+{
+  { "SHADOW_STATE_UNSPECIFIED", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_UNSPECIFIED", 0 },
+  { "SHADOW_STATE_GOOD", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_GOOD", 1 },
+  { "SHADOW_STATE_AWAY", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_AWAY", 2 },
+  { "SHADOW_STATE_LEAVING", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_LEAVING", 3 },
+  { "SHADOW_STATE_LOST", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_LOST", 4 },
+  { "SHADOW_STATE_BAD", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_BAD", 5 },
+};
+static const ProtobufCIntRange sfmedir__v1__shadow_state__value_ranges[] = {
+{0, 0},{0, 6}
+};
+static const ProtobufCEnumValueIndex sfmedir__v1__shadow_state__enum_values_by_name[6] =
+{
+  { "SHADOW_STATE_AWAY", 2 },
+  { "SHADOW_STATE_BAD", 5 },
+  { "SHADOW_STATE_GOOD", 1 },
+  { "SHADOW_STATE_LEAVING", 3 },
+  { "SHADOW_STATE_LOST", 4 },
+  { "SHADOW_STATE_UNSPECIFIED", 0 },
+};
+const ProtobufCEnumDescriptor sfmedir__v1__shadow_state__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ShadowState",
+  "ShadowState",
+  "Sfmedir__V1__ShadowState",
+  "sfmedir.v1",
+  6,
+  sfmedir__v1__shadow_state__enum_values_by_number,
+  6,
+  sfmedir__v1__shadow_state__enum_values_by_name,
+  1,
+  sfmedir__v1__shadow_state__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCMethodDescriptor sfmedir__v1__master_cloud__method_descriptors[13] =
 {
   { "PutImage", &sfmedir__v1__put_image_header__descriptor, &sfmedir__v1__put_image_reply__descriptor },
   { "HasImages", &sfmedir__v1__has_images_request__descriptor, &sfmedir__v1__has_images_reply__descriptor },
@@ -1529,15 +3393,27 @@ static const ProtobufCMethodDescriptor sfmedir__v1__master_cloud__method_descrip
   { "DeleteImage", &sfmedir__v1__delete_image_request__descriptor, &sfmedir__v1__delete_image_reply__descriptor },
   { "ListImages", &sfmedir__v1__list_images_request__descriptor, &sfmedir__v1__list_images_reply__descriptor },
   { "ClusterStatus", &sfmedir__v1__empty__descriptor, &sfmedir__v1__cluster_status_reply__descriptor },
+  { "ExplainImage", &sfmedir__v1__explain_image_request__descriptor, &sfmedir__v1__explain_image_reply__descriptor },
+  { "ListEndangered", &sfmedir__v1__list_endangered_request__descriptor, &sfmedir__v1__list_endangered_reply__descriptor },
+  { "SetSlaveCondition", &sfmedir__v1__set_slave_condition_request__descriptor, &sfmedir__v1__empty__descriptor },
+  { "ForgetSlave", &sfmedir__v1__forget_slave_request__descriptor, &sfmedir__v1__empty__descriptor },
+  { "SetQuota", &sfmedir__v1__set_quota_request__descriptor, &sfmedir__v1__empty__descriptor },
+  { "ListOwners", &sfmedir__v1__empty__descriptor, &sfmedir__v1__list_owners_reply__descriptor },
 };
 const unsigned sfmedir__v1__master_cloud__method_indices_by_name[] = {
   6,        /* ClusterStatus */
   4,        /* DeleteImage */
+  7,        /* ExplainImage */
   3,        /* FetchImage */
+  10,        /* ForgetSlave */
   1,        /* HasImages */
+  8,        /* ListEndangered */
   5,        /* ListImages */
+  12,        /* ListOwners */
   0,        /* PutImage */
-  2         /* SearchImages */
+  2,        /* SearchImages */
+  11,        /* SetQuota */
+  9         /* SetSlaveCondition */
 };
 const ProtobufCServiceDescriptor sfmedir__v1__master_cloud__descriptor =
 {
@@ -1546,7 +3422,7 @@ const ProtobufCServiceDescriptor sfmedir__v1__master_cloud__descriptor =
   "MasterCloud",
   "Sfmedir__V1__MasterCloud",
   "sfmedir.v1",
-  7,
+  13,
   sfmedir__v1__master_cloud__method_descriptors,
   sfmedir__v1__master_cloud__method_indices_by_name
 };
@@ -1605,6 +3481,54 @@ void sfmedir__v1__master_cloud__cluster_status(ProtobufCService *service,
 {
   assert(service->descriptor == &sfmedir__v1__master_cloud__descriptor);
   service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__master_cloud__explain_image(ProtobufCService *service,
+                                              const Sfmedir__V1__ExplainImageRequest *input,
+                                              Sfmedir__V1__ExplainImageReply_Closure closure,
+                                              void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__master_cloud__descriptor);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__master_cloud__list_endangered(ProtobufCService *service,
+                                                const Sfmedir__V1__ListEndangeredRequest *input,
+                                                Sfmedir__V1__ListEndangeredReply_Closure closure,
+                                                void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__master_cloud__descriptor);
+  service->invoke(service, 8, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__master_cloud__set_slave_condition(ProtobufCService *service,
+                                                    const Sfmedir__V1__SetSlaveConditionRequest *input,
+                                                    Sfmedir__V1__Empty_Closure closure,
+                                                    void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__master_cloud__descriptor);
+  service->invoke(service, 9, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__master_cloud__forget_slave(ProtobufCService *service,
+                                             const Sfmedir__V1__ForgetSlaveRequest *input,
+                                             Sfmedir__V1__Empty_Closure closure,
+                                             void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__master_cloud__descriptor);
+  service->invoke(service, 10, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__master_cloud__set_quota(ProtobufCService *service,
+                                          const Sfmedir__V1__SetQuotaRequest *input,
+                                          Sfmedir__V1__Empty_Closure closure,
+                                          void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__master_cloud__descriptor);
+  service->invoke(service, 11, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__master_cloud__list_owners(ProtobufCService *service,
+                                            const Sfmedir__V1__Empty *input,
+                                            Sfmedir__V1__ListOwnersReply_Closure closure,
+                                            void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__master_cloud__descriptor);
+  service->invoke(service, 12, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void sfmedir__v1__master_cloud__init (Sfmedir__V1__MasterCloud_Service *service,
                                       Sfmedir__V1__MasterCloud_ServiceDestroy destroy)

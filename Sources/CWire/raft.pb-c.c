@@ -277,6 +277,276 @@ void   sfmedir__v1__shadows_collected__free_unpacked
   assert(message->base.descriptor == &sfmedir__v1__shadows_collected__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   sfmedir__v1__begin_move__init
+                     (Sfmedir__V1__BeginMove         *message)
+{
+  static const Sfmedir__V1__BeginMove init_value = SFMEDIR__V1__BEGIN_MOVE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__begin_move__get_packed_size
+                     (const Sfmedir__V1__BeginMove *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__begin_move__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__begin_move__pack
+                     (const Sfmedir__V1__BeginMove *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__begin_move__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__begin_move__pack_to_buffer
+                     (const Sfmedir__V1__BeginMove *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__begin_move__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__BeginMove *
+       sfmedir__v1__begin_move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__BeginMove *)
+     protobuf_c_message_unpack (&sfmedir__v1__begin_move__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__begin_move__free_unpacked
+                     (Sfmedir__V1__BeginMove *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__begin_move__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__commit_move__init
+                     (Sfmedir__V1__CommitMove         *message)
+{
+  static const Sfmedir__V1__CommitMove init_value = SFMEDIR__V1__COMMIT_MOVE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__commit_move__get_packed_size
+                     (const Sfmedir__V1__CommitMove *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__commit_move__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__commit_move__pack
+                     (const Sfmedir__V1__CommitMove *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__commit_move__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__commit_move__pack_to_buffer
+                     (const Sfmedir__V1__CommitMove *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__commit_move__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__CommitMove *
+       sfmedir__v1__commit_move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__CommitMove *)
+     protobuf_c_message_unpack (&sfmedir__v1__commit_move__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__commit_move__free_unpacked
+                     (Sfmedir__V1__CommitMove *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__commit_move__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__abort_move__init
+                     (Sfmedir__V1__AbortMove         *message)
+{
+  static const Sfmedir__V1__AbortMove init_value = SFMEDIR__V1__ABORT_MOVE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__abort_move__get_packed_size
+                     (const Sfmedir__V1__AbortMove *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__abort_move__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__abort_move__pack
+                     (const Sfmedir__V1__AbortMove *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__abort_move__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__abort_move__pack_to_buffer
+                     (const Sfmedir__V1__AbortMove *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__abort_move__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__AbortMove *
+       sfmedir__v1__abort_move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__AbortMove *)
+     protobuf_c_message_unpack (&sfmedir__v1__abort_move__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__abort_move__free_unpacked
+                     (Sfmedir__V1__AbortMove *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__abort_move__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__set_slave_condition__init
+                     (Sfmedir__V1__SetSlaveCondition         *message)
+{
+  static const Sfmedir__V1__SetSlaveCondition init_value = SFMEDIR__V1__SET_SLAVE_CONDITION__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__set_slave_condition__get_packed_size
+                     (const Sfmedir__V1__SetSlaveCondition *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__set_slave_condition__pack
+                     (const Sfmedir__V1__SetSlaveCondition *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__set_slave_condition__pack_to_buffer
+                     (const Sfmedir__V1__SetSlaveCondition *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__SetSlaveCondition *
+       sfmedir__v1__set_slave_condition__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__SetSlaveCondition *)
+     protobuf_c_message_unpack (&sfmedir__v1__set_slave_condition__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__set_slave_condition__free_unpacked
+                     (Sfmedir__V1__SetSlaveCondition *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__set_slave_condition__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__forget_slave__init
+                     (Sfmedir__V1__ForgetSlave         *message)
+{
+  static const Sfmedir__V1__ForgetSlave init_value = SFMEDIR__V1__FORGET_SLAVE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__forget_slave__get_packed_size
+                     (const Sfmedir__V1__ForgetSlave *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__forget_slave__pack
+                     (const Sfmedir__V1__ForgetSlave *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__forget_slave__pack_to_buffer
+                     (const Sfmedir__V1__ForgetSlave *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ForgetSlave *
+       sfmedir__v1__forget_slave__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ForgetSlave *)
+     protobuf_c_message_unpack (&sfmedir__v1__forget_slave__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__forget_slave__free_unpacked
+                     (Sfmedir__V1__ForgetSlave *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__forget_slave__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__set_quota__init
+                     (Sfmedir__V1__SetQuota         *message)
+{
+  static const Sfmedir__V1__SetQuota init_value = SFMEDIR__V1__SET_QUOTA__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__set_quota__get_packed_size
+                     (const Sfmedir__V1__SetQuota *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_quota__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__set_quota__pack
+                     (const Sfmedir__V1__SetQuota *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_quota__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__set_quota__pack_to_buffer
+                     (const Sfmedir__V1__SetQuota *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__set_quota__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__SetQuota *
+       sfmedir__v1__set_quota__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__SetQuota *)
+     protobuf_c_message_unpack (&sfmedir__v1__set_quota__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__set_quota__free_unpacked
+                     (Sfmedir__V1__SetQuota *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__set_quota__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   sfmedir__v1__log_command__init
                      (Sfmedir__V1__LogCommand         *message)
 {
@@ -444,7 +714,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__shadow_placement__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__shadow_placement__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__begin_upload__field_descriptors[4] =
+static const ProtobufCFieldDescriptor sfmedir__v1__begin_upload__field_descriptors[5] =
 {
   {
     "image_id",
@@ -494,17 +764,30 @@ static const ProtobufCFieldDescriptor sfmedir__v1__begin_upload__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "sealed_bytes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginUpload, sealed_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__begin_upload__field_indices_by_name[] = {
   1,   /* field[1] = epoch */
   0,   /* field[0] = image_id */
   3,   /* field[3] = owner */
   2,   /* field[2] = placements */
+  4,   /* field[4] = sealed_bytes */
 };
 static const ProtobufCIntRange sfmedir__v1__begin_upload__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__begin_upload__descriptor =
 {
@@ -514,7 +797,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__begin_upload__descriptor =
   "Sfmedir__V1__BeginUpload",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__BeginUpload),
-  4,
+  5,
   sfmedir__v1__begin_upload__field_descriptors,
   sfmedir__v1__begin_upload__field_indices_by_name,
   1,  sfmedir__v1__begin_upload__number_ranges,
@@ -777,7 +1060,417 @@ const ProtobufCMessageDescriptor sfmedir__v1__shadows_collected__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__shadows_collected__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__log_command__field_descriptors[6] =
+static const ProtobufCFieldDescriptor sfmedir__v1__begin_move__field_descriptors[6] =
+{
+  {
+    "image_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginMove, image_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epoch",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginMove, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "index",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginMove, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "old_name",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginMove, old_name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "slave",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginMove, slave),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__BeginMove, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__begin_move__field_indices_by_name[] = {
+  1,   /* field[1] = epoch */
+  0,   /* field[0] = image_id */
+  2,   /* field[2] = index */
+  5,   /* field[5] = name */
+  3,   /* field[3] = old_name */
+  4,   /* field[4] = slave */
+};
+static const ProtobufCIntRange sfmedir__v1__begin_move__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__begin_move__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.BeginMove",
+  "BeginMove",
+  "Sfmedir__V1__BeginMove",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__BeginMove),
+  6,
+  sfmedir__v1__begin_move__field_descriptors,
+  sfmedir__v1__begin_move__field_indices_by_name,
+  1,  sfmedir__v1__begin_move__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__begin_move__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__commit_move__field_descriptors[4] =
+{
+  {
+    "image_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CommitMove, image_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epoch",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CommitMove, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "index",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CommitMove, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CommitMove, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__commit_move__field_indices_by_name[] = {
+  1,   /* field[1] = epoch */
+  0,   /* field[0] = image_id */
+  2,   /* field[2] = index */
+  3,   /* field[3] = name */
+};
+static const ProtobufCIntRange sfmedir__v1__commit_move__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__commit_move__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.CommitMove",
+  "CommitMove",
+  "Sfmedir__V1__CommitMove",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__CommitMove),
+  4,
+  sfmedir__v1__commit_move__field_descriptors,
+  sfmedir__v1__commit_move__field_indices_by_name,
+  1,  sfmedir__v1__commit_move__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__commit_move__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__abort_move__field_descriptors[4] =
+{
+  {
+    "image_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__AbortMove, image_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "epoch",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__AbortMove, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "index",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__AbortMove, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "name",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__AbortMove, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__abort_move__field_indices_by_name[] = {
+  1,   /* field[1] = epoch */
+  0,   /* field[0] = image_id */
+  2,   /* field[2] = index */
+  3,   /* field[3] = name */
+};
+static const ProtobufCIntRange sfmedir__v1__abort_move__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__abort_move__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.AbortMove",
+  "AbortMove",
+  "Sfmedir__V1__AbortMove",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__AbortMove),
+  4,
+  sfmedir__v1__abort_move__field_descriptors,
+  sfmedir__v1__abort_move__field_indices_by_name,
+  1,  sfmedir__v1__abort_move__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__abort_move__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__set_slave_condition__field_descriptors[3] =
+{
+  {
+    "slave",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetSlaveCondition, slave),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "condition",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetSlaveCondition, condition),
+    &sfmedir__v1__slave_condition__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "replacement",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetSlaveCondition, replacement),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__set_slave_condition__field_indices_by_name[] = {
+  1,   /* field[1] = condition */
+  2,   /* field[2] = replacement */
+  0,   /* field[0] = slave */
+};
+static const ProtobufCIntRange sfmedir__v1__set_slave_condition__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__set_slave_condition__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.SetSlaveCondition",
+  "SetSlaveCondition",
+  "Sfmedir__V1__SetSlaveCondition",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__SetSlaveCondition),
+  3,
+  sfmedir__v1__set_slave_condition__field_descriptors,
+  sfmedir__v1__set_slave_condition__field_indices_by_name,
+  1,  sfmedir__v1__set_slave_condition__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__set_slave_condition__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__forget_slave__field_descriptors[1] =
+{
+  {
+    "slave",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ForgetSlave, slave),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__forget_slave__field_indices_by_name[] = {
+  0,   /* field[0] = slave */
+};
+static const ProtobufCIntRange sfmedir__v1__forget_slave__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__forget_slave__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ForgetSlave",
+  "ForgetSlave",
+  "Sfmedir__V1__ForgetSlave",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ForgetSlave),
+  1,
+  sfmedir__v1__forget_slave__field_descriptors,
+  sfmedir__v1__forget_slave__field_indices_by_name,
+  1,  sfmedir__v1__forget_slave__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__forget_slave__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__set_quota__field_descriptors[2] =
+{
+  {
+    "owner",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetQuota, owner),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "maximum_bytes",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SetQuota, maximum_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__set_quota__field_indices_by_name[] = {
+  1,   /* field[1] = maximum_bytes */
+  0,   /* field[0] = owner */
+};
+static const ProtobufCIntRange sfmedir__v1__set_quota__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__set_quota__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.SetQuota",
+  "SetQuota",
+  "Sfmedir__V1__SetQuota",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__SetQuota),
+  2,
+  sfmedir__v1__set_quota__field_descriptors,
+  sfmedir__v1__set_quota__field_indices_by_name,
+  1,  sfmedir__v1__set_quota__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__set_quota__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__log_command__field_descriptors[12] =
 {
   {
     "begin_upload",
@@ -851,19 +1544,97 @@ static const ProtobufCFieldDescriptor sfmedir__v1__log_command__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "begin_move",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, begin_move),
+    &sfmedir__v1__begin_move__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "commit_move",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, commit_move),
+    &sfmedir__v1__commit_move__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "abort_move",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, abort_move),
+    &sfmedir__v1__abort_move__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "set_slave_condition",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, set_slave_condition),
+    &sfmedir__v1__set_slave_condition__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "forget_slave",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, forget_slave),
+    &sfmedir__v1__forget_slave__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "set_quota",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, set_quota),
+    &sfmedir__v1__set_quota__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__log_command__field_indices_by_name[] = {
+  8,   /* field[8] = abort_move */
   2,   /* field[2] = abort_upload */
+  6,   /* field[6] = begin_move */
   0,   /* field[0] = begin_upload */
+  7,   /* field[7] = commit_move */
   1,   /* field[1] = commit_upload */
   3,   /* field[3] = delete_image */
+  10,   /* field[10] = forget_slave */
   5,   /* field[5] = proposed_at_milliseconds */
+  11,   /* field[11] = set_quota */
+  9,   /* field[9] = set_slave_condition */
   4,   /* field[4] = shadows_collected */
 };
 static const ProtobufCIntRange sfmedir__v1__log_command__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__log_command__descriptor =
 {
@@ -873,7 +1644,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__log_command__descriptor =
   "Sfmedir__V1__LogCommand",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__LogCommand),
-  6,
+  12,
   sfmedir__v1__log_command__field_descriptors,
   sfmedir__v1__log_command__field_indices_by_name,
   1,  sfmedir__v1__log_command__number_ranges,

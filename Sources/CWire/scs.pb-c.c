@@ -755,7 +755,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_shadows_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__list_shadows_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_descriptors[12] =
+static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_descriptors[13] =
 {
   {
     "node",
@@ -901,6 +901,18 @@ static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "reserve_bytes",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveStatusReply, reserve_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__slave_status_reply__field_indices_by_name[] = {
   11,   /* field[11] = bad_shadows */
@@ -911,6 +923,7 @@ static const unsigned sfmedir__v1__slave_status_reply__field_indices_by_name[] =
   0,   /* field[0] = node */
   5,   /* field[5] = read_only */
   6,   /* field[6] = read_only_reason */
+  12,   /* field[12] = reserve_bytes */
   10,   /* field[10] = scrub_findings */
   9,   /* field[9] = scrubbed_bytes */
   1,   /* field[1] = shadows */
@@ -919,7 +932,7 @@ static const unsigned sfmedir__v1__slave_status_reply__field_indices_by_name[] =
 static const ProtobufCIntRange sfmedir__v1__slave_status_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 12 }
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__slave_status_reply__descriptor =
 {
@@ -929,7 +942,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_status_reply__descriptor =
   "Sfmedir__V1__SlaveStatusReply",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__SlaveStatusReply),
-  12,
+  13,
   sfmedir__v1__slave_status_reply__field_descriptors,
   sfmedir__v1__slave_status_reply__field_indices_by_name,
   1,  sfmedir__v1__slave_status_reply__number_ranges,

@@ -73,7 +73,11 @@ extension ConfigurationSection {
   public func name(
     _ key: String, default fallback: String? = nil
   ) throws(ConfigurationError) -> String {
-    let text = try string(key, default: fallback)
+    try required(key, optionalName(key) ?? fallback)
+  }
+
+  public func optionalName(_ key: String) throws(ConfigurationError) -> String? {
+    guard let text = try optionalString(key) else { return nil }
     guard Identity.isName(text) else {
       throw invalid(
         key, "is '\(text)'; a name is 1 to 63 of a-z, 0-9 and hyphens, no hyphen at its ends")

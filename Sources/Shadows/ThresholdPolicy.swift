@@ -21,7 +21,7 @@ public struct NoSharingAllowed: Error, Equatable, Sendable, CustomStringConverti
 
   public var description: String {
     "no threshold is allowed with \(policy.liveSlaveCount) live slaves"
-      + " (\(policy.allowAllSlaves ? "all" : "all but one") of them usable), a minimum tolerance of"
+      + " (\(policy.spareSlaves) of them spared), a minimum tolerance of"
       + " \(policy.minimumTolerance) and thresholds of at most \(policy.maximumThreshold)"
   }
 }
@@ -34,23 +34,23 @@ public struct ThresholdPolicy: Hashable, Sendable {
   public var minimumTolerance: Int
   /// SCS_max
   public var liveSlaveCount: Int
-  /// Whether an image may have a shadow on every live slave, s = SCS_max.
-  public var allowAllSlaves: Bool
+  /// Live slaves without a shadow of the image, SCS_max - s at least: where lost shadows can be made anew.
+  public var spareSlaves: Int
 
   public init(
     maximumThreshold: Int = 8, minimumTolerance: Int = 1, liveSlaveCount: Int,
-    allowAllSlaves: Bool = false
+    spareSlaves: Int = 1
   ) {
     self.maximumThreshold = maximumThreshold
     self.minimumTolerance = minimumTolerance
     self.liveSlaveCount = liveSlaveCount
-    self.allowAllSlaves = allowAllSlaves
+    self.spareSlaves = spareSlaves
   }
 
-  /// Every (r, s) with 2 <= r < s, s below the number of live slaves (or equal, where allowed).
+  /// Every (r, s) with 2 <= r < s and s at most the number of live slaves without the spared ones.
   public var allowed: [Sharing] {
     // An index has one byte, so that a larger cluster still has 255 shadows at most.
-    let largestCount = min(255, allowAllSlaves ? liveSlaveCount : liveSlaveCount - 1)
+    let largestCount = min(255, liveSlaveCount - max(0, spareSlaves))
     let largestThreshold = min(maximumThreshold, BaiScheme.maximumThreshold)
     let tolerance = max(1, minimumTolerance)
     guard largestThreshold >= 2, largestCount >= 3, tolerance <= largestCount else { return [] }
@@ -61,9 +61,11 @@ public struct ThresholdPolicy: Hashable, Sendable {
     }
   }
 
-  /// Uniform over ``allowed``; throws where that is empty.
-  public func draw(entropy: some Entropy) throws(NoSharingAllowed) -> Sharing {
-    let allowed = self.allowed
+  /// Uniform over those ``allowed`` that the caller can use; throws where there is none.
+  public func draw(
+    entropy: some Entropy, where isUsable: (Sharing) -> Bool = { _ in true }
+  ) throws(NoSharingAllowed) -> Sharing {
+    let allowed = self.allowed.filter(isUsable)
     guard !allowed.isEmpty else { throw NoSharingAllowed(policy: self) }
     return allowed[Int(entropy.uniform(below: UInt64(allowed.count)))]
   }

@@ -15,6 +15,9 @@ public struct CareConfiguration: Sendable {
   public var compactionBytesPerSecond = 32 << 20
   /// A store that ran out of room takes writes again by itself once so much is free.
   public var freeBytesToReopen: UInt64 = 1 << 30
+  /// Free bytes below which masters are asked to bring no new images; below half of it nothing is written, so that tombstones
+  /// and compaction, which free room, still can be.
+  public var reserveBytes: UInt64 = 512 << 20
 
   public init() {}
 }

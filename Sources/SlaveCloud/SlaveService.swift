@@ -16,6 +16,7 @@ public final class SlaveService: Sendable {
   private let caretaker: Caretaker
   private let care = Locked<Task<Void, Never>?>(nil)
   private let maximumShadowBytes: Int
+  private let reserveBytes: UInt64
   private let logger: Logger
 
   public static let nameBytes = 16
@@ -35,6 +36,7 @@ public final class SlaveService: Sendable {
     maximumShadowBytes = configuration.maximumPayloadSizeBytes
     keeper = try StoreKeeper(
       directory: directory, disk: disk, configuration: configuration, logger: logger)
+    reserveBytes = care.reserveBytes
     caretaker = Caretaker(keeper: keeper, configuration: care, logger: logger)
     for key in keeper.report.damages.compactMap(\.key) {
       keeper.scrub.withLock { $0.addBad(key) }
@@ -76,6 +78,7 @@ public final class SlaveService: Sendable {
   private func putShadow(_ call: ServerCall<PutShadowHeader, PutShadowReply>) async throws {
     let header = try await call.receiveMessage()
     try check(header.name)
+    try checkRoom(for: header.bodyBytes)
     let body = try await call.receiveBulk(count: header.bodyBytes, maximum: maximumShadowBytes)
     var reply = PutShadowReply()
     do {
@@ -170,6 +173,7 @@ public final class SlaveService: Sendable {
     reply.storedBytes = statistics.liveSizeBytes
     reply.diskBytes = statistics.totalSizeBytes
     reply.freeBytes = (try? disk.freeSpaceBytes(directory)) ?? 0
+    reply.reserveBytes = reserveBytes
     if case .readOnly(let reason) = store.status {
       reply.readOnly = true
       reply.readOnlyReason = "\(reason)"
@@ -182,6 +186,15 @@ public final class SlaveService: Sendable {
       reply.badShadows = UInt64(scrub.badNames.count)
     }
     return reply
+  }
+
+  /// Refused before a byte is taken, as the disk would refuse later and with worse effects.
+  private func checkRoom(for bytes: UInt64) throws(RPCError) {
+    let (needed, overflow) = bytes.addingReportingOverflow(reserveBytes / 2)
+    guard let free = try? disk.freeSpaceBytes(directory), overflow || free < needed else { return }
+    throw RPCError(
+      .resourceExhausted, "\(node): \(free) bytes are free, \(reserveBytes / 2) are kept back",
+      reason: "DiskNearlyFull")
   }
 
   private func check(_ name: [UInt8]) throws(RPCError) {

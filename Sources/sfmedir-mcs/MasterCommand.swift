@@ -65,7 +65,8 @@ struct MasterSettings: Sendable {
     var slaves: [SlaveAddress] = []
     for table in try file.tables("slaves") {
       let slave = SlaveAddress(
-        node: try table.name("node"), address: try table.address("address"))
+        node: try table.name("node"), address: try table.address("address"),
+        location: try Self.location(table))
       guard !slaves.contains(where: { $0.node == slave.node }) else {
         throw file.invalid("slaves", "node '\(slave.node)' stands there twice")
       }
@@ -81,7 +82,9 @@ struct MasterSettings: Sendable {
         "shadow_scheme", "'\(scheme)' is none of \(ShadowSchemes.names.joined(separator: ", "))")
     }
     master.shadowScheme = scheme
-    master.allowAllSlaves = try file.boolean("allow_all_slaves", default: false)
+    master.spareSlaves = try file.integer("spare_slaves", default: 1, in: 0...250)
+    master.surviveLossOf = try file.choice("survive_loss_of", default: master.surviveLossOf)
+    master.care = try Self.care(file)
     master.hedgeAfter = .milliseconds(
       try file.integer("hedge_after_milliseconds", default: 100, in: 1...60_000))
     master.maximumImageBytes = try file.integer(
@@ -89,6 +92,34 @@ struct MasterSettings: Sendable {
       "maximum_image_bytes", default: 256 << 20, in: 1 << 16...448 << 20)
     master.fixedSharing = try Self.fixedSharing(file, slaves: slaves.count)
     try file.finish()
+  }
+
+  /// What is not named is a domain of its own.
+  private static func location(
+    _ table: ConfigurationTable
+  ) throws(ConfigurationError) -> SlaveLocation {
+    let node = try table.name("node")
+    let host = try table.optionalName("host")
+    return SlaveLocation(
+      host: host ?? node, rack: try table.optionalName("rack"),
+      zone: try table.optionalName("zone"))
+  }
+
+  private static func care(
+    _ file: ConfigurationFile
+  ) throws(ConfigurationError) -> CareConfiguration {
+    var care = CareConfiguration()
+    care.repairAfter = .seconds(
+      try file.integer("repair_after_seconds", default: 600, in: 1...30 * 86400))
+    care.bytesPerSecond = try file.integer("repair_mib_per_second", default: 64, in: 0...4096) << 20
+    care.parallel = try file.integer("repair_parallel", default: care.parallel, in: 1...64)
+    care.shareWhenBusy =
+      Double(try file.integer("repair_share_when_busy_percent", default: 25, in: 1...100)) / 100
+    care.auditInterval = .seconds(
+      try file.integer("audit_every_hours", default: 24, in: 1...24 * 365) * 3600)
+    care.balanceThreshold =
+      Double(try file.integer("rebalance_threshold_percent", default: 10, in: 0...100)) / 100
+    return care
   }
 
   private static func fixedSharing(

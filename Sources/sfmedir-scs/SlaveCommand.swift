@@ -76,6 +76,8 @@ struct SlaveSettings: Sendable {
       try file.integer("scrub_mib_per_second", default: 4, in: 0...10_000) << 20
     care.scrubInterval = .seconds(
       3600 * (try file.integer("scrub_every_hours", default: 168, in: 1...87_600)))
+    care.reserveBytes =
+      UInt64(try file.integer("reserve_free_mib", default: 512, in: 0...1 << 20)) << 20
     care.garbageFraction =
       Double(try file.integer("compact_garbage_percent", default: 50, in: 5...100)) / 100
     care.compactionBytesPerSecond =

@@ -16,15 +16,16 @@ enum TestServers {
   static let network = InProcessNetwork()
   private static let count = Locked<UInt16>(0)
 
-  /// A server that answers as that node.
+  /// A server that answers as that node, at a new address or at the one that it had.
   static func serve(
-    _ router: Router, as identity: Identity, _ group: EventLoopGroup, _ logger: Logger
+    _ router: Router, as identity: Identity, at known: Address? = nil, _ group: EventLoopGroup,
+    _ logger: Logger
   ) throws -> Server {
     let port = count.withLock { count in
       count += 1
       return count
     }
-    let address = Address(host: identity.node, port: port)
+    let address = known ?? Address(host: identity.node, port: port)
     let server = Server(
       inProcess: ServerConfiguration(address: address, cluster: identity.cluster),
       router: router, group: group, logger: logger)
@@ -37,30 +38,66 @@ enum TestServers {
 final class TestSlave: Sendable {
   let node: String
   let directory: TemporaryDirectory
-  let service: SlaveService
-  let server: Server
+  let address: SlaveAddress
+  private let disk: any Disk
+  private let care: SlaveCloud.CareConfiguration
+  private let makeServer: @Sendable (Router) throws -> Server
+  private let running: Locked<(service: SlaveService, server: Server)?>
+  private let logger: Logger
 
   init(
-    _ node: String, _ authority: TestAuthority, _ group: EventLoopGroup, _ logger: Logger
+    _ node: String, _ authority: TestAuthority, _ group: EventLoopGroup, _ logger: Logger,
+    location: SlaveLocation? = nil, disk: any Disk = SystemDisk(),
+    care: SlaveCloud.CareConfiguration = .init()
   ) throws {
     self.node = node
-    directory = try TemporaryDirectory(node)
-    service = try SlaveService(
-      node: node, directory: directory.path("segments"), configuration: .init(), logger: logger)
-    var router = Router()
-    service.register(on: &router)
-    server = try TestServers.serve(
-      router, as: authority.identity(.slave, node), group, logger)
+    self.disk = disk
+    self.care = care
+    self.logger = logger
+    let directory = try TemporaryDirectory(node)
+    self.directory = directory
+    let identity = try authority.identity(.slave, node)
+    let (service, router) = try Self.service(node, directory, disk, care, logger)
+    let server = try TestServers.serve(router, as: identity, group, logger)
+    address = SlaveAddress(node: node, address: server.address, location: location)
+    makeServer = { [address = server.address] router in
+      try TestServers.serve(router, as: identity, at: address, group, logger)
+    }
+    running = Locked((service, server))
   }
 
-  var address: SlaveAddress {
-    SlaveAddress(node: node, address: server.address)
+  private static func service(
+    _ node: String, _ directory: TemporaryDirectory, _ disk: any Disk,
+    _ care: SlaveCloud.CareConfiguration, verifying: Bool = false, _ logger: Logger
+  ) throws -> (SlaveService, Router) {
+    var configuration = SegmentStoreConfiguration()
+    configuration.verifiesAtOpen = verifying
+    let service = try SlaveService(
+      node: node, directory: directory.path("segments"), disk: disk, configuration: configuration,
+      care: care, logger: logger)
+    var router = Router()
+    service.register(on: &router)
+    return (service, router)
+  }
+
+  /// After ``kill()``: the same folder, the same address.
+  ///
+  /// - Parameter verifying: everything is read at the start, as scrubbing would in time.
+  func restart(verifying: Bool = false) throws {
+    let (service, router) = try Self.service(
+      node, directory, disk, care, verifying: verifying, logger)
+    let server = try makeServer(router)
+    running.withLock { $0 = (service, server) }
   }
 
   /// As a crash would: connections break, nothing is answered any more.
   func kill() async {
-    await server.shutdown(graceMilliseconds: 0)
-    await service.stop()
+    let running = self.running.withLock { running in
+      defer { running = nil }
+      return running
+    }
+    await running?.server.shutdown(graceMilliseconds: 0)
+    await running?.service.stop()
   }
 }
 
@@ -74,7 +111,11 @@ final class SlowSlave: Sendable {
     _ node: String, _ authority: TestAuthority, _ group: EventLoopGroup, _ logger: Logger
   ) throws {
     var router = Router()
-    router.unary(SlaveCloudMethods.slaveStatus) { _, _ in SlaveStatusReply() }
+    router.unary(SlaveCloudMethods.slaveStatus) { _, _ in
+      var status = SlaveStatusReply()
+      status.freeBytes = 1 << 40
+      return status
+    }
     router.unary(SlaveCloudMethods.deleteShadows) { _, _ in DeleteShadowsReply() }
     router.streaming(SlaveCloudMethods.putShadow) { call in
       let header = try await call.receiveMessage()
@@ -106,7 +147,8 @@ final class MasterHarness: Sendable {
   init(
     slaves count: Int = 5, extra: [SlowSlave] = [], sharing: Sharing? = nil,
     authority: TestAuthority? = nil, directory: TemporaryDirectory? = nil,
-    reusing slaves: [TestSlave]? = nil, keys: KeyRing? = nil, scheme: String = "bai"
+    reusing slaves: [TestSlave]? = nil, keys: KeyRing? = nil, scheme: String = "bai",
+    background: Bool = true, change: (inout MasterConfiguration) -> Void = { _ in }
   ) async throws {
     var logger = Logger(label: "master-tests")
     logger.logLevel = .critical
@@ -120,10 +162,11 @@ final class MasterHarness: Sendable {
       ?? (0..<count).map { try TestSlave("scs-\($0 + 1)", authority, group, logger) }
     var configuration = MasterConfiguration(
       slaves: self.slaves.map(\.address) + extra.map(\.address))
-    configuration.allowAllSlaves = true
+    configuration.spareSlaves = 0
     configuration.fixedSharing = sharing
     configuration.shadowScheme = scheme
     configuration.maximumImageBytes = 4 << 20
+    change(&configuration)
     self.configuration = configuration
     self.keys =
       keys
@@ -140,7 +183,8 @@ final class MasterHarness: Sendable {
     master.register(on: &router)
     server = try TestServers.serve(
       router, as: authority.identity(.master, "mcs-1"), group, logger)
-    await master.start()
+    // In the background things happen by the clock; tests of care take the steps themselves.
+    if background { await master.start() } else { await master.look() }
   }
 
   func channel(_ role: Role, _ node: String) throws -> Channel {
@@ -168,16 +212,18 @@ final class MasterHarness: Sendable {
   /// Shadows on all slaves together, as they say themselves.
   func shadowsOnSlaves() async throws -> UInt64 {
     var sum: UInt64 = 0
-    for slave in slaves {
-      let channel = TestServers.network.channel(
-        to: slave.address.address, as: try authority.identity(.master, "mcs-1"),
-        expecting: PeerExpectation(cluster: authority.cluster, role: .slave), group: group,
-        logger: logger)
-      sum += try await channel.unary(
-        SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(30))
-      ).shadows
-    }
+    for slave in slaves { sum += try await shadows(on: slave) }
     return sum
+  }
+
+  func shadows(on slave: TestSlave) async throws -> UInt64 {
+    let channel = TestServers.network.channel(
+      to: slave.address.address, as: try authority.identity(.master, "mcs-1"),
+      expecting: PeerExpectation(cluster: authority.cluster, role: .slave), group: group,
+      logger: logger)
+    return try await channel.unary(
+      SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(30))
+    ).shadows
   }
 }
 

@@ -19,7 +19,7 @@ import Testing
       placement.digest = [UInt8](repeating: 1, count: 32)
       var command = LogCommand()
       command.proposedAtMilliseconds = UInt64(index)
-      switch entropy.uniform(below: 5) {
+      switch entropy.uniform(below: 9) {
       case 0:
         var begin = BeginUpload()
         (begin.imageID, begin.epoch, begin.placements) = (id, epoch, [placement])
@@ -39,6 +39,27 @@ import Testing
         var delete = DeleteImage()
         (delete.imageID, delete.owner) = (id, "mo-\(entropy.uniform(below: 2))")
         command.deleteImage = delete
+      case 4:
+        var begin = BeginMove()
+        (begin.imageID, begin.epoch, begin.index) = (id, epoch, 1)
+        (begin.oldName, begin.slave) = (placement.name, "scs-\(entropy.uniform(below: 3))")
+        begin.name = id.prefix(12) + [UInt8(epoch), 1, UInt8(entropy.uniform(below: 2)), 0]
+        command.beginMove = begin
+      case 5:
+        var commit = CommitMove()
+        (commit.imageID, commit.epoch, commit.index) = (id, epoch, 1)
+        commit.name = id.prefix(12) + [UInt8(epoch), 1, UInt8(entropy.uniform(below: 2)), 0]
+        command.commitMove = commit
+      case 6:
+        var abort = AbortMove()
+        (abort.imageID, abort.epoch, abort.index) = (id, epoch, 1)
+        abort.name = id.prefix(12) + [UInt8(epoch), 1, UInt8(entropy.uniform(below: 2)), 0]
+        command.abortMove = abort
+      case 7:
+        var set = SetSlaveCondition()
+        set.slave = placement.slave
+        set.condition = SlaveCondition(rawValue: UInt32(entropy.uniform(below: 5)))
+        command.setSlaveCondition = set
       default:
         var collected = ShadowsCollected()
         (collected.slave, collected.names) = (placement.slave, [placement.name])
@@ -61,6 +82,10 @@ import Testing
       }
     }
     lines.append("\(try await state.pendingUploads().map(\.imageID.hex).sorted())")
+    lines.append("\(try await state.pendingMoves().map { "\($0)" }.sorted())")
+    lines.append("\(try await state.decisions().sorted { $0.key < $1.key })")
+    lines.append("\(try await state.owners())")
+    lines.append("\(try await state.counts())")
     return lines
   }
 
@@ -112,6 +137,14 @@ import Testing
         let image = try #require(try await state.image(record.imageID))
         for placement in image.placements { #expect(!garbage.contains(placement.name)) }
       }
+      // What is kept up is what counting would find.
+      let records = try await state.records(after: [], limit: 100, owner: nil)
+      for usage in try await state.owners() {
+        let own = records.filter { $0.owner == usage.owner }
+        #expect(usage.images == UInt64(own.count))
+        #expect(usage.bytes == own.reduce(0) { $0 + $1.sealedBytes })
+      }
+      for move in try await state.pendingMoves() { #expect(!garbage.contains(move.name)) }
     }
   }
 
@@ -169,5 +202,226 @@ import Testing
       #expect(throws: (any Error).self) { try LogBatch.decode(Array(bytes.prefix(end))) }
     }
     #expect(throws: (any Error).self) { try LogBatch.decode(bytes + [0]) }
+  }
+
+  // MARK: moves, conditions, quotas
+
+  /// An image with shadows 1 and 2 on scs-1 and scs-2, and what applies commands to its state.
+  private struct Stored {
+    let directory: TemporaryDirectory
+    let state: ClusterState
+    let id = [UInt8](repeating: 5, count: 16)
+    private var next: UInt64 = 1
+
+    init() async throws {
+      directory = try TemporaryDirectory("state")
+      state = try ClusterState(path: directory.path("state.sqlite"))
+      var begin = BeginUpload()
+      (begin.imageID, begin.epoch, begin.owner, begin.sealedBytes) = (id, 1, "mo-1", 100)
+      begin.placements = (1...2).map { index in
+        var placement = ShadowPlacement()
+        placement.index = UInt32(index)
+        placement.slave = "scs-\(index)"
+        placement.name = Self.name(index)
+        placement.digest = [UInt8](repeating: 7, count: 32)
+        return placement
+      }
+      _ = try await apply { $0.beginUpload = begin }
+      var commit = CommitUpload()
+      var record = TestImage(seed: 1, bytes: 100).record
+      (record.imageID, record.owner) = (id, "mo-1")
+      (commit.record, commit.epoch, commit.placements) = (record, 1, begin.placements)
+      _ = try await apply { $0.commitUpload = commit }
+    }
+
+    static func name(_ number: Int) -> [UInt8] { [UInt8](repeating: UInt8(number), count: 16) }
+
+    mutating func apply(_ set: (inout LogCommand) -> Void) async throws -> LogOutcome {
+      var command = LogCommand()
+      set(&command)
+      let outcome = try await state.apply([command], first: next)[0]
+      next += 1
+      return outcome
+    }
+
+    mutating func begin(
+      _ index: Int, from old: Int, to slave: String, as name: Int
+    ) async throws -> LogOutcome {
+      var begin = BeginMove()
+      (begin.imageID, begin.epoch, begin.index) = (id, 1, UInt32(index))
+      (begin.oldName, begin.slave, begin.name) = (Self.name(old), slave, Self.name(name))
+      return try await apply { $0.beginMove = begin }
+    }
+
+    mutating func commit(_ index: Int, as name: Int) async throws -> LogOutcome {
+      var commit = CommitMove()
+      (commit.imageID, commit.epoch, commit.index) = (id, 1, UInt32(index))
+      commit.name = Self.name(name)
+      return try await apply { $0.commitMove = commit }
+    }
+
+    func places() async throws -> [String] {
+      try #require(try await state.image(id)).placements.sorted { $0.index < $1.index }.map {
+        "\($0.slave)/\($0.name[0])"
+      }
+    }
+  }
+
+  @Test func aMoveChangesThePlaceAndLeavesTheOldOneToTheSweep() async throws {
+    var stored = try await Stored()
+    #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).status == 0)
+    #expect(try await stored.places() == ["scs-1/1", "scs-2/2"])
+    #expect(try await stored.commit(1, as: 11).status == 0)
+    #expect(try await stored.places() == ["scs-3/11", "scs-2/2"])
+    #expect(try await stored.state.garbage(on: "scs-1", limit: 9) == [Stored.name(1)])
+    #expect(try await stored.state.pendingMoves().isEmpty)
+    #expect(try await stored.state.image(stored.id)?.placements[0].digest.first == 7)
+    // Once is enough.
+    #expect(try await stored.commit(1, as: 11).reason == "MoveSwept")
+    // From its old name it cannot move any more.
+    #expect(try await stored.begin(1, from: 1, to: "scs-4", as: 12).reason == "ShadowMoved")
+  }
+
+  @Test func twoShadowsOfAnImageNeverMeet() async throws {
+    var stored = try await Stored()
+    #expect(try await stored.begin(1, from: 1, to: "scs-2", as: 11).reason == "SlaveTaken")
+    #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).status == 0)
+    // Where one is on its way, no other may go.
+    #expect(try await stored.begin(2, from: 2, to: "scs-3", as: 12).reason == "SlaveTaken")
+    // To its own slave a shadow may go: the one there was bad.
+    #expect(try await stored.begin(1, from: 1, to: "scs-1", as: 13).status == 0)
+    // Which gave up the move before it.
+    #expect(try await stored.commit(1, as: 11).reason == "MoveSwept")
+    #expect(try await stored.state.garbage(on: "scs-3", limit: 9) == [Stored.name(11)])
+    #expect(try await stored.commit(1, as: 13).status == 0)
+    #expect(try await stored.places() == ["scs-1/13", "scs-2/2"])
+  }
+
+  @Test func movesEndWithTheirImage() async throws {
+    var stored = try await Stored()
+    _ = try await stored.begin(1, from: 1, to: "scs-3", as: 11)
+    var delete = DeleteImage()
+    (delete.imageID, delete.owner) = (stored.id, "mo-1")
+    #expect(try await stored.apply { $0.deleteImage = delete }.existed)
+    #expect(try await stored.state.pendingMoves().isEmpty)
+    #expect(try await stored.state.garbage(on: "scs-3", limit: 9) == [Stored.name(11)])
+    #expect(try await stored.commit(1, as: 11).reason == "MoveSwept")
+    #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 12).reason == "NoSuchImage")
+    #expect(try await stored.state.counts().shadows == 0)
+  }
+
+  @Test func slavesThatAreNotActiveTakeNothing() async throws {
+    var stored = try await Stored()
+    for condition in [SlaveCondition.draining, .lost] {
+      var set = SetSlaveCondition()
+      (set.slave, set.condition) = ("scs-3", condition)
+      _ = try await stored.apply { $0.setSlaveCondition = set }
+      #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).reason == "SlaveNotActive")
+    }
+    var set = SetSlaveCondition()
+    (set.slave, set.condition) = ("scs-3", .active)
+    _ = try await stored.apply { $0.setSlaveCondition = set }
+    #expect(try await stored.state.decisions().isEmpty)
+    #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).status == 0)
+  }
+
+  @Test func anOwnerStoresNoMoreThanItsQuota() async throws {
+    var stored = try await Stored()
+    var quota = SetQuota()
+    (quota.owner, quota.maximumBytes) = ("mo-1", 250)
+    _ = try await stored.apply { $0.setQuota = quota }
+    func begin(_ number: UInt8, _ bytes: UInt64, owner: String = "mo-1") async throws -> LogOutcome
+    {
+      var begin = BeginUpload()
+      begin.imageID = [UInt8](repeating: number, count: 16)
+      (begin.epoch, begin.owner, begin.sealedBytes) = (1, owner, bytes)
+      return try await stored.apply { $0.beginUpload = begin }
+    }
+    // 100 are stored; those of uploads under way count too.
+    #expect(try await begin(20, 151).reason == "QuotaExceeded")
+    #expect(try await begin(21, 150).status == 0)
+    #expect(try await begin(22, 1).reason == "QuotaExceeded")
+    #expect(try await begin(23, UInt64.max).reason == "QuotaExceeded")
+    #expect(try await begin(24, 1 << 40, owner: "mo-2").status == 0)
+    var abort = AbortUpload()
+    (abort.imageID, abort.epoch) = ([UInt8](repeating: 21, count: 16), 1)
+    _ = try await stored.apply { $0.abortUpload = abort }
+    #expect(try await begin(22, 150).status == 0)
+    let usage = try #require(try await stored.state.owners().first { $0.owner == "mo-1" })
+    #expect(usage.bytes == 100 && usage.pendingBytes == 150 && usage.images == 1)
+    #expect(usage.maximumBytes == 250)
+    // What is stored already is stored, quota or not.
+    #expect(try await begin(5, 1 << 40).existed)
+    quota.maximumBytes = 0
+    _ = try await stored.apply { $0.setQuota = quota }
+    #expect(try await begin(25, 1 << 40).status == 0)
+  }
+
+  /// A file as the first version wrote it: its tables, made by hand.
+  @Test func aStateOfTheFirstVersionIsTakenOver() async throws {
+    let directory = try TemporaryDirectory("state")
+    let path = directory.path("state.sqlite")
+    var record = TestImage(seed: 1, bytes: 100).record
+    record.imageID = [UInt8](repeating: 5, count: 16)
+    record.owner = "mo-1"
+    do {
+      let database = try Database(path: path)
+      try database.execute(
+        """
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
+        CREATE TABLE images (
+          image_id BLOB PRIMARY KEY, owner TEXT NOT NULL, epoch INTEGER NOT NULL,
+          record BLOB NOT NULL, encrypted_threshold BLOB NOT NULL, scheme TEXT NOT NULL,
+          sealed_bytes INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE epochs (image_id BLOB PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE uploads (image_id BLOB NOT NULL, epoch INTEGER NOT NULL,
+          begun_at INTEGER NOT NULL, PRIMARY KEY (image_id, epoch)) WITHOUT ROWID;
+        CREATE TABLE placements (image_id BLOB NOT NULL, epoch INTEGER NOT NULL,
+          shadow INTEGER NOT NULL, slave TEXT NOT NULL, name BLOB NOT NULL, digest BLOB NOT NULL,
+          PRIMARY KEY (image_id, epoch, shadow)) WITHOUT ROWID;
+        CREATE TABLE garbage (slave TEXT NOT NULL, name BLOB NOT NULL, PRIMARY KEY (slave, name))
+          WITHOUT ROWID;
+        INSERT INTO meta VALUES ('format_version', 1), ('applied_index', 7);
+        """)
+      try database.query(
+        "INSERT INTO images VALUES (?, 'mo-1', 1, ?, x'00', 'bai', 100)",
+        [.blob(record.imageID), .blob(record.encoded())])
+      for shadow in 1...3 {
+        try database.query(
+          "INSERT INTO placements VALUES (?, 1, ?, ?, ?, x'07')",
+          [
+            .blob(record.imageID), .integer(Int64(shadow)), .text("scs-\(shadow)"),
+            .blob(Stored.name(shadow)),
+          ])
+      }
+      try database.query(
+        "INSERT INTO uploads VALUES (?, 2, 0)", [.blob(Stored.name(9))])
+    }
+    for _ in 0..<2 {
+      let state = try ClusterState(path: path)
+      #expect(try await state.appliedIndex() == 7)
+      let counts = try await state.counts()
+      #expect(counts.images == 1 && counts.imageBytes == 100 && counts.shadows == 3)
+      #expect(counts.pendingUploads == 1)
+      #expect(try await state.owners().map(\.owner) == ["mo-1"])
+      #expect(try await state.shadows(on: "scs-2", after: [], limit: 9).count == 1)
+    }
+    let database = try Database(path: path)
+    try database.setMeta("format_version", 3)
+    #expect(throws: DatabaseError.self) { try StateMachine(path: path) }
+  }
+
+  @Test func shadowsOfASlaveAreListedInPages() async throws {
+    var stored = try await Stored()
+    _ = try await stored.begin(1, from: 1, to: "scs-3", as: 11)
+    #expect(try await stored.state.holders() == ["scs-1", "scs-2"])
+    #expect(try await stored.state.shadows(on: "scs-1", after: [], limit: 5).map(\.index) == [1])
+    #expect(
+      try await stored.state.shadows(on: "scs-1", after: Stored.name(1), limit: 5).isEmpty)
+    #expect(try await stored.state.shadow(named: Stored.name(2), on: "scs-2")?.index == 2)
+    #expect(try await stored.state.shadow(named: Stored.name(2), on: "scs-1") == nil)
+    // Known: what is placed, what is on its way. Not known: anything else.
+    let unknown = try await stored.state.unknown([Stored.name(11), Stored.name(77)], on: "scs-3")
+    #expect(unknown == [Stored.name(77)])
   }
 }

@@ -46,12 +46,12 @@ private actor DyingLog: ReplicatedLog {
       slaves.map(\.address), cluster: authority.cluster,
       dialer: TestServers.network.dialer(
         as: try authority.identity(.master, "mcs-1"), group: group, logger: logger),
-      logger: logger)
+      repairAfter: .seconds(600), logger: logger)
     await directoryOfSlaves.poll()
     let image = TestImage(seed: 5, bytes: 8000)
     let uploads = UploadPipeline(
       configuration: configuration, state: state, log: DyingLog(log, commands: 1),
-      slaves: directoryOfSlaves, keys: harnessKeys.keys, active: ActiveUploads(), logger: logger)
+      slaves: directoryOfSlaves, keys: harnessKeys.keys, active: ActiveSet(), logger: logger)
     let context = CallContext(
       method: "test", caller: try authority.identity(.imageOwner, "mo-1"),
       deadlineNanoseconds: SystemClock().monotonicNanoseconds() + 60_000_000_000)
@@ -88,7 +88,7 @@ private actor DyingLog: ReplicatedLog {
     var command = LogCommand()
     command.beginUpload = begin
     _ = try await log.propose(command)
-    let active = ActiveUploads()
+    let active = ActiveSet<PendingUpload>()
     let upload = PendingUpload(imageID: begin.imageID, epoch: 1)
     active.insert(upload)
     let sweeper = Sweeper(
@@ -97,8 +97,8 @@ private actor DyingLog: ReplicatedLog {
         [], cluster: "test",
         dialer: TestServers.network.dialer(
           as: nil, group: EventLoopGroup(count: 1), logger: MasterServiceTests.quietLogger),
-        logger: MasterServiceTests.quietLogger),
-      active: active, logger: MasterServiceTests.quietLogger)
+        repairAfter: .seconds(600), logger: MasterServiceTests.quietLogger),
+      active: active, activeMoves: ActiveSet(), logger: MasterServiceTests.quietLogger)
     try await sweeper.sweep()
     #expect(try await state.pendingUploads() == [upload])
     active.remove(upload)

@@ -11,9 +11,9 @@ import Testing
         Sharing(threshold: 2, shadowCount: 3), Sharing(threshold: 2, shadowCount: 4),
         Sharing(threshold: 3, shadowCount: 4),
       ])
-    let all = ThresholdPolicy(liveSlaveCount: 5, allowAllSlaves: true).allowed
+    let all = ThresholdPolicy(liveSlaveCount: 5, spareSlaves: 0).allowed
     #expect(all.count == 6 && all.contains(Sharing(threshold: 4, shadowCount: 5)))
-    let tolerant = ThresholdPolicy(minimumTolerance: 4, liveSlaveCount: 10, allowAllSlaves: true)
+    let tolerant = ThresholdPolicy(minimumTolerance: 4, liveSlaveCount: 10, spareSlaves: 0)
     #expect(tolerant.allowed.count == 5 + 4 + 3 + 2 + 1)
     #expect(tolerant.allowed.contains(Sharing(threshold: 6, shadowCount: 10)))
     let large = ThresholdPolicy(maximumThreshold: 100, liveSlaveCount: 1000).allowed
@@ -35,14 +35,14 @@ import Testing
       }
     }
     #expect(throws: Never.self) {
-      try ThresholdPolicy(liveSlaveCount: 3, allowAllSlaves: true).draw(entropy: SystemEntropy())
+      try ThresholdPolicy(liveSlaveCount: 3, spareSlaves: 0).draw(entropy: SystemEntropy())
     }
   }
 
   @Test func drawsAreUniform() throws {
     let seed: UInt64 = 2_026
     let entropy = SeededEntropy(seed: seed)
-    let policy = ThresholdPolicy(liveSlaveCount: 10, allowAllSlaves: true)
+    let policy = ThresholdPolicy(liveSlaveCount: 10, spareSlaves: 0)
     var counts: [Sharing: Int] = [:]
     let draws = 36_000
     for _ in 0..<draws { counts[try policy.draw(entropy: entropy), default: 0] += 1 }

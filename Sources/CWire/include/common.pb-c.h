@@ -22,6 +22,25 @@ typedef struct Sfmedir__V1__ImageRecord Sfmedir__V1__ImageRecord;
 
 /* --- enums --- */
 
+/*
+ * What an operator decided about a slave.
+ */
+typedef enum _Sfmedir__V1__SlaveCondition {
+  SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_UNSPECIFIED = 0,
+  /*
+   * Takes shadows and keeps them.
+   */
+  SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_ACTIVE = 1,
+  /*
+   * Takes none; those that it has move away.
+   */
+  SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_DRAINING = 2,
+  /*
+   * Gone for good: nothing on it counts, everything is rebuilt elsewhere.
+   */
+  SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_LOST = 3
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SFMEDIR__V1__SLAVE_CONDITION)
+} Sfmedir__V1__SlaveCondition;
 
 /* --- messages --- */
 
@@ -176,6 +195,7 @@ typedef void (*Sfmedir__V1__ImageRecord_Closure)
 
 /* --- descriptors --- */
 
+extern const ProtobufCEnumDescriptor    sfmedir__v1__slave_condition__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__empty__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__masked_code__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__image_record__descriptor;

@@ -29,11 +29,44 @@ typedef struct Sfmedir__V1__DeleteImageReply Sfmedir__V1__DeleteImageReply;
 typedef struct Sfmedir__V1__ListImagesRequest Sfmedir__V1__ListImagesRequest;
 typedef struct Sfmedir__V1__ListImagesReply Sfmedir__V1__ListImagesReply;
 typedef struct Sfmedir__V1__SlaveHealth Sfmedir__V1__SlaveHealth;
+typedef struct Sfmedir__V1__CareStatus Sfmedir__V1__CareStatus;
 typedef struct Sfmedir__V1__ClusterStatusReply Sfmedir__V1__ClusterStatusReply;
+typedef struct Sfmedir__V1__ExplainImageRequest Sfmedir__V1__ExplainImageRequest;
+typedef struct Sfmedir__V1__ExplainedShadow Sfmedir__V1__ExplainedShadow;
+typedef struct Sfmedir__V1__ExplainImageReply Sfmedir__V1__ExplainImageReply;
+typedef struct Sfmedir__V1__ListEndangeredRequest Sfmedir__V1__ListEndangeredRequest;
+typedef struct Sfmedir__V1__EndangeredImage Sfmedir__V1__EndangeredImage;
+typedef struct Sfmedir__V1__ListEndangeredReply Sfmedir__V1__ListEndangeredReply;
+typedef struct Sfmedir__V1__SetSlaveConditionRequest Sfmedir__V1__SetSlaveConditionRequest;
+typedef struct Sfmedir__V1__ForgetSlaveRequest Sfmedir__V1__ForgetSlaveRequest;
+typedef struct Sfmedir__V1__SetQuotaRequest Sfmedir__V1__SetQuotaRequest;
+typedef struct Sfmedir__V1__OwnerUsage Sfmedir__V1__OwnerUsage;
+typedef struct Sfmedir__V1__ListOwnersReply Sfmedir__V1__ListOwnersReply;
 
 
 /* --- enums --- */
 
+typedef enum _Sfmedir__V1__ShadowState {
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_UNSPECIFIED = 0,
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_GOOD = 1,
+  /*
+   * Its slave does not answer, and may come back.
+   */
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_AWAY = 2,
+  /*
+   * Its slave is draining.
+   */
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_LEAVING = 3,
+  /*
+   * Its slave is lost, or does not answer for too long.
+   */
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_LOST = 4,
+  /*
+   * Unreadable, missing, or other bytes than were stored.
+   */
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_BAD = 5
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SFMEDIR__V1__SHADOW_STATE)
+} Sfmedir__V1__ShadowState;
 
 /* --- messages --- */
 
@@ -205,14 +238,111 @@ struct  Sfmedir__V1__SlaveHealth
   uint64_t free_bytes;
   protobuf_c_boolean read_only;
   /*
-   * Shadows from this slave that failed their digest since the master started.
+   * Shadows from this slave that failed their digest, or were not there, since the master started.
    */
   uint64_t corrupt_shadows;
   char *message;
+  Sfmedir__V1__SlaveCondition condition;
+  /*
+   * Where its shadows go if possible, while it drains or is lost.
+   */
+  char *replacement;
+  /*
+   * Failure domains, as the configuration names them.
+   */
+  char *host;
+  char *rack;
+  char *zone;
+  /*
+   * Free bytes below which new images get no shadow there.
+   */
+  uint64_t reserve_bytes;
+  /*
+   * As SlaveStatusReply has them.
+   */
+  uint64_t last_full_scrub_milliseconds;
+  uint64_t scrubbed_bytes;
+  uint64_t scrub_findings;
+  /*
+   * Shadows known to be unreadable or missing there and not rebuilt yet.
+   */
+  uint64_t bad_shadows;
+  /*
+   * Shadows that images have there by the master's records; counted for slaves that drain or are lost only.
+   */
+  uint64_t placed_shadows;
+  /*
+   * Shadows found there that belong to nothing the master knows; left alone.
+   */
+  uint64_t unknown_shadows;
+  /*
+   * False: not reachable for so long that its shadows are rebuilt elsewhere.
+   */
+  protobuf_c_boolean counted_on;
 };
 #define SFMEDIR__V1__SLAVE_HEALTH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__slave_health__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+
+/*
+ * Repair, draining and rebalancing, led by the master.
+ */
+struct  Sfmedir__V1__CareStatus
+{
+  ProtobufCMessage base;
+  /*
+   * Shadows to be rebuilt or moved, and their bytes as far as known.
+   */
+  uint64_t pending_shadows;
+  uint64_t pending_bytes;
+  /*
+   * Images that have them.
+   */
+  uint64_t pending_images;
+  /*
+   * Done since there was last nothing to do.
+   */
+  uint64_t done_shadows;
+  uint64_t done_bytes;
+  uint64_t failed_attempts;
+  /*
+   * Of shadows made, over the last minute.
+   */
+  uint64_t bytes_per_second;
+  /*
+   * 0: not known.
+   */
+  uint64_t seconds_left;
+  /*
+   * Fewest further losses that any pending image survives.
+   */
+  uint32_t fewest_losses_survived;
+  /*
+   * Images that have fewer good shadows than give them back.
+   */
+  uint64_t lost_images;
+  /*
+   * Shadows that no slave can take: each that could has another of the same image.
+   */
+  uint64_t waiting_shadows;
+  /*
+   * Shadows that move for the sake of balance only, among the pending.
+   */
+  uint64_t balancing_shadows;
+  /*
+   * Since the master started: shadows rebuilt from others, and copied.
+   */
+  uint64_t rebuilt_shadows;
+  uint64_t copied_shadows;
+  /*
+   * Why the last attempt that failed did.
+   */
+  char *last_problem;
+};
+#define SFMEDIR__V1__CARE_STATUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__care_status__descriptor) \
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Sfmedir__V1__ClusterStatusReply
@@ -227,10 +357,211 @@ struct  Sfmedir__V1__ClusterStatusReply
   uint64_t applied_index;
   size_t n_slaves;
   Sfmedir__V1__SlaveHealth **slaves;
+  Sfmedir__V1__CareStatus *care;
 };
 #define SFMEDIR__V1__CLUSTER_STATUS_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__cluster_status_reply__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0,NULL }
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0,NULL, NULL }
+
+
+struct  Sfmedir__V1__ExplainImageRequest
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData image_id;
+  /*
+   * Read every shadow and compare it with its digest.
+   */
+  protobuf_c_boolean verify;
+};
+#define SFMEDIR__V1__EXPLAIN_IMAGE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__explain_image_request__descriptor) \
+    , {0,NULL}, 0 }
+
+
+struct  Sfmedir__V1__ExplainedShadow
+{
+  ProtobufCMessage base;
+  uint32_t index;
+  char *slave;
+  char *host;
+  char *rack;
+  char *zone;
+  Sfmedir__V1__ShadowState state;
+  /*
+   * Where it is being made anew; empty: nowhere at the moment.
+   */
+  char *moving_to;
+  char *remark;
+};
+#define SFMEDIR__V1__EXPLAINED_SHADOW__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__explained_shadow__descriptor) \
+    , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+
+
+struct  Sfmedir__V1__ExplainImageReply
+{
+  ProtobufCMessage base;
+  Sfmedir__V1__ImageRecord *record;
+  uint32_t epoch;
+  char *scheme;
+  size_t n_shadows;
+  Sfmedir__V1__ExplainedShadow **shadows;
+  /*
+   * Shadows that can be used now.
+   */
+  uint32_t good;
+  /*
+   * Good shadows beyond those that give the image back.
+   */
+  uint32_t losses_survived;
+  /*
+   * Good shadows that are missing to give the image back; 0 where it can be.
+   */
+  uint32_t missing;
+  /*
+   * The most good shadows on one host, in one rack, in one zone: what its loss takes.
+   */
+  uint32_t most_on_a_host;
+  uint32_t most_in_a_rack;
+  uint32_t most_in_a_zone;
+  /*
+   * What care is going to do about it, in words; empty: nothing is to be done.
+   */
+  char *plan;
+  /*
+   * Why the last attempt failed; empty: none did.
+   */
+  char *last_problem;
+  /*
+   * True where every shadow was read for this answer.
+   */
+  protobuf_c_boolean verified;
+};
+#define SFMEDIR__V1__EXPLAIN_IMAGE_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__explain_image_reply__descriptor) \
+    , NULL, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
+
+
+struct  Sfmedir__V1__ListEndangeredRequest
+{
+  ProtobufCMessage base;
+  /*
+   * Ids after this one, in order; at most `limit` (0: the server's own bound).
+   */
+  ProtobufCBinaryData after;
+  uint32_t limit;
+  /*
+   * Those only that have fewer good shadows than give them back.
+   */
+  protobuf_c_boolean lost_only;
+};
+#define SFMEDIR__V1__LIST_ENDANGERED_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__list_endangered_request__descriptor) \
+    , {0,NULL}, 0, 0 }
+
+
+struct  Sfmedir__V1__EndangeredImage
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData image_id;
+  char *owner;
+  uint32_t shadows;
+  uint32_t good;
+  /*
+   * Good shadows beyond those that give the image back.
+   */
+  uint32_t losses_survived;
+  /*
+   * Good shadows that are missing to give the image back; 0 where it can be.
+   */
+  uint32_t missing;
+};
+#define SFMEDIR__V1__ENDANGERED_IMAGE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__endangered_image__descriptor) \
+    , {0,NULL}, (char *)protobuf_c_empty_string, 0, 0, 0, 0 }
+
+
+struct  Sfmedir__V1__ListEndangeredReply
+{
+  ProtobufCMessage base;
+  size_t n_images;
+  Sfmedir__V1__EndangeredImage **images;
+  protobuf_c_boolean more;
+  /*
+   * Everything up to this id has been looked at: where to go on, also where nothing was found.
+   */
+  ProtobufCBinaryData looked_through;
+};
+#define SFMEDIR__V1__LIST_ENDANGERED_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__list_endangered_reply__descriptor) \
+    , 0,NULL, 0, {0,NULL} }
+
+
+struct  Sfmedir__V1__SetSlaveConditionRequest
+{
+  ProtobufCMessage base;
+  char *slave;
+  Sfmedir__V1__SlaveCondition condition;
+  char *replacement;
+};
+#define SFMEDIR__V1__SET_SLAVE_CONDITION_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__set_slave_condition_request__descriptor) \
+    , (char *)protobuf_c_empty_string, SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_UNSPECIFIED, (char *)protobuf_c_empty_string }
+
+
+struct  Sfmedir__V1__ForgetSlaveRequest
+{
+  ProtobufCMessage base;
+  char *slave;
+};
+#define SFMEDIR__V1__FORGET_SLAVE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__forget_slave_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Sfmedir__V1__SetQuotaRequest
+{
+  ProtobufCMessage base;
+  char *owner;
+  /*
+   * 0: no bound.
+   */
+  uint64_t maximum_bytes;
+};
+#define SFMEDIR__V1__SET_QUOTA_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__set_quota_request__descriptor) \
+    , (char *)protobuf_c_empty_string, 0 }
+
+
+struct  Sfmedir__V1__OwnerUsage
+{
+  ProtobufCMessage base;
+  char *owner;
+  uint64_t images;
+  /*
+   * Encrypted bytes stored, and those of uploads under way.
+   */
+  uint64_t bytes;
+  uint64_t pending_bytes;
+  /*
+   * 0: no bound.
+   */
+  uint64_t maximum_bytes;
+};
+#define SFMEDIR__V1__OWNER_USAGE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__owner_usage__descriptor) \
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0 }
+
+
+struct  Sfmedir__V1__ListOwnersReply
+{
+  ProtobufCMessage base;
+  size_t n_owners;
+  Sfmedir__V1__OwnerUsage **owners;
+};
+#define SFMEDIR__V1__LIST_OWNERS_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__list_owners_reply__descriptor) \
+    , 0,NULL }
 
 
 /* Sfmedir__V1__PutImageHeader methods */
@@ -480,6 +811,25 @@ Sfmedir__V1__SlaveHealth *
 void   sfmedir__v1__slave_health__free_unpacked
                      (Sfmedir__V1__SlaveHealth *message,
                       ProtobufCAllocator *allocator);
+/* Sfmedir__V1__CareStatus methods */
+void   sfmedir__v1__care_status__init
+                     (Sfmedir__V1__CareStatus         *message);
+size_t sfmedir__v1__care_status__get_packed_size
+                     (const Sfmedir__V1__CareStatus   *message);
+size_t sfmedir__v1__care_status__pack
+                     (const Sfmedir__V1__CareStatus   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__care_status__pack_to_buffer
+                     (const Sfmedir__V1__CareStatus   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__CareStatus *
+       sfmedir__v1__care_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__care_status__free_unpacked
+                     (Sfmedir__V1__CareStatus *message,
+                      ProtobufCAllocator *allocator);
 /* Sfmedir__V1__ClusterStatusReply methods */
 void   sfmedir__v1__cluster_status_reply__init
                      (Sfmedir__V1__ClusterStatusReply         *message);
@@ -498,6 +848,215 @@ Sfmedir__V1__ClusterStatusReply *
                       const uint8_t       *data);
 void   sfmedir__v1__cluster_status_reply__free_unpacked
                      (Sfmedir__V1__ClusterStatusReply *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ExplainImageRequest methods */
+void   sfmedir__v1__explain_image_request__init
+                     (Sfmedir__V1__ExplainImageRequest         *message);
+size_t sfmedir__v1__explain_image_request__get_packed_size
+                     (const Sfmedir__V1__ExplainImageRequest   *message);
+size_t sfmedir__v1__explain_image_request__pack
+                     (const Sfmedir__V1__ExplainImageRequest   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__explain_image_request__pack_to_buffer
+                     (const Sfmedir__V1__ExplainImageRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ExplainImageRequest *
+       sfmedir__v1__explain_image_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__explain_image_request__free_unpacked
+                     (Sfmedir__V1__ExplainImageRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ExplainedShadow methods */
+void   sfmedir__v1__explained_shadow__init
+                     (Sfmedir__V1__ExplainedShadow         *message);
+size_t sfmedir__v1__explained_shadow__get_packed_size
+                     (const Sfmedir__V1__ExplainedShadow   *message);
+size_t sfmedir__v1__explained_shadow__pack
+                     (const Sfmedir__V1__ExplainedShadow   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__explained_shadow__pack_to_buffer
+                     (const Sfmedir__V1__ExplainedShadow   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ExplainedShadow *
+       sfmedir__v1__explained_shadow__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__explained_shadow__free_unpacked
+                     (Sfmedir__V1__ExplainedShadow *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ExplainImageReply methods */
+void   sfmedir__v1__explain_image_reply__init
+                     (Sfmedir__V1__ExplainImageReply         *message);
+size_t sfmedir__v1__explain_image_reply__get_packed_size
+                     (const Sfmedir__V1__ExplainImageReply   *message);
+size_t sfmedir__v1__explain_image_reply__pack
+                     (const Sfmedir__V1__ExplainImageReply   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__explain_image_reply__pack_to_buffer
+                     (const Sfmedir__V1__ExplainImageReply   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ExplainImageReply *
+       sfmedir__v1__explain_image_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__explain_image_reply__free_unpacked
+                     (Sfmedir__V1__ExplainImageReply *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ListEndangeredRequest methods */
+void   sfmedir__v1__list_endangered_request__init
+                     (Sfmedir__V1__ListEndangeredRequest         *message);
+size_t sfmedir__v1__list_endangered_request__get_packed_size
+                     (const Sfmedir__V1__ListEndangeredRequest   *message);
+size_t sfmedir__v1__list_endangered_request__pack
+                     (const Sfmedir__V1__ListEndangeredRequest   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__list_endangered_request__pack_to_buffer
+                     (const Sfmedir__V1__ListEndangeredRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ListEndangeredRequest *
+       sfmedir__v1__list_endangered_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__list_endangered_request__free_unpacked
+                     (Sfmedir__V1__ListEndangeredRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__EndangeredImage methods */
+void   sfmedir__v1__endangered_image__init
+                     (Sfmedir__V1__EndangeredImage         *message);
+size_t sfmedir__v1__endangered_image__get_packed_size
+                     (const Sfmedir__V1__EndangeredImage   *message);
+size_t sfmedir__v1__endangered_image__pack
+                     (const Sfmedir__V1__EndangeredImage   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__endangered_image__pack_to_buffer
+                     (const Sfmedir__V1__EndangeredImage   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__EndangeredImage *
+       sfmedir__v1__endangered_image__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__endangered_image__free_unpacked
+                     (Sfmedir__V1__EndangeredImage *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ListEndangeredReply methods */
+void   sfmedir__v1__list_endangered_reply__init
+                     (Sfmedir__V1__ListEndangeredReply         *message);
+size_t sfmedir__v1__list_endangered_reply__get_packed_size
+                     (const Sfmedir__V1__ListEndangeredReply   *message);
+size_t sfmedir__v1__list_endangered_reply__pack
+                     (const Sfmedir__V1__ListEndangeredReply   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__list_endangered_reply__pack_to_buffer
+                     (const Sfmedir__V1__ListEndangeredReply   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ListEndangeredReply *
+       sfmedir__v1__list_endangered_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__list_endangered_reply__free_unpacked
+                     (Sfmedir__V1__ListEndangeredReply *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__SetSlaveConditionRequest methods */
+void   sfmedir__v1__set_slave_condition_request__init
+                     (Sfmedir__V1__SetSlaveConditionRequest         *message);
+size_t sfmedir__v1__set_slave_condition_request__get_packed_size
+                     (const Sfmedir__V1__SetSlaveConditionRequest   *message);
+size_t sfmedir__v1__set_slave_condition_request__pack
+                     (const Sfmedir__V1__SetSlaveConditionRequest   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__set_slave_condition_request__pack_to_buffer
+                     (const Sfmedir__V1__SetSlaveConditionRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__SetSlaveConditionRequest *
+       sfmedir__v1__set_slave_condition_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__set_slave_condition_request__free_unpacked
+                     (Sfmedir__V1__SetSlaveConditionRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ForgetSlaveRequest methods */
+void   sfmedir__v1__forget_slave_request__init
+                     (Sfmedir__V1__ForgetSlaveRequest         *message);
+size_t sfmedir__v1__forget_slave_request__get_packed_size
+                     (const Sfmedir__V1__ForgetSlaveRequest   *message);
+size_t sfmedir__v1__forget_slave_request__pack
+                     (const Sfmedir__V1__ForgetSlaveRequest   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__forget_slave_request__pack_to_buffer
+                     (const Sfmedir__V1__ForgetSlaveRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ForgetSlaveRequest *
+       sfmedir__v1__forget_slave_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__forget_slave_request__free_unpacked
+                     (Sfmedir__V1__ForgetSlaveRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__SetQuotaRequest methods */
+void   sfmedir__v1__set_quota_request__init
+                     (Sfmedir__V1__SetQuotaRequest         *message);
+size_t sfmedir__v1__set_quota_request__get_packed_size
+                     (const Sfmedir__V1__SetQuotaRequest   *message);
+size_t sfmedir__v1__set_quota_request__pack
+                     (const Sfmedir__V1__SetQuotaRequest   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__set_quota_request__pack_to_buffer
+                     (const Sfmedir__V1__SetQuotaRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__SetQuotaRequest *
+       sfmedir__v1__set_quota_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__set_quota_request__free_unpacked
+                     (Sfmedir__V1__SetQuotaRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__OwnerUsage methods */
+void   sfmedir__v1__owner_usage__init
+                     (Sfmedir__V1__OwnerUsage         *message);
+size_t sfmedir__v1__owner_usage__get_packed_size
+                     (const Sfmedir__V1__OwnerUsage   *message);
+size_t sfmedir__v1__owner_usage__pack
+                     (const Sfmedir__V1__OwnerUsage   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__owner_usage__pack_to_buffer
+                     (const Sfmedir__V1__OwnerUsage   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__OwnerUsage *
+       sfmedir__v1__owner_usage__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__owner_usage__free_unpacked
+                     (Sfmedir__V1__OwnerUsage *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ListOwnersReply methods */
+void   sfmedir__v1__list_owners_reply__init
+                     (Sfmedir__V1__ListOwnersReply         *message);
+size_t sfmedir__v1__list_owners_reply__get_packed_size
+                     (const Sfmedir__V1__ListOwnersReply   *message);
+size_t sfmedir__v1__list_owners_reply__pack
+                     (const Sfmedir__V1__ListOwnersReply   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__list_owners_reply__pack_to_buffer
+                     (const Sfmedir__V1__ListOwnersReply   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ListOwnersReply *
+       sfmedir__v1__list_owners_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__list_owners_reply__free_unpacked
+                     (Sfmedir__V1__ListOwnersReply *message,
                       ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
@@ -540,8 +1099,44 @@ typedef void (*Sfmedir__V1__ListImagesReply_Closure)
 typedef void (*Sfmedir__V1__SlaveHealth_Closure)
                  (const Sfmedir__V1__SlaveHealth *message,
                   void *closure_data);
+typedef void (*Sfmedir__V1__CareStatus_Closure)
+                 (const Sfmedir__V1__CareStatus *message,
+                  void *closure_data);
 typedef void (*Sfmedir__V1__ClusterStatusReply_Closure)
                  (const Sfmedir__V1__ClusterStatusReply *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ExplainImageRequest_Closure)
+                 (const Sfmedir__V1__ExplainImageRequest *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ExplainedShadow_Closure)
+                 (const Sfmedir__V1__ExplainedShadow *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ExplainImageReply_Closure)
+                 (const Sfmedir__V1__ExplainImageReply *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ListEndangeredRequest_Closure)
+                 (const Sfmedir__V1__ListEndangeredRequest *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__EndangeredImage_Closure)
+                 (const Sfmedir__V1__EndangeredImage *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ListEndangeredReply_Closure)
+                 (const Sfmedir__V1__ListEndangeredReply *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__SetSlaveConditionRequest_Closure)
+                 (const Sfmedir__V1__SetSlaveConditionRequest *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ForgetSlaveRequest_Closure)
+                 (const Sfmedir__V1__ForgetSlaveRequest *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__SetQuotaRequest_Closure)
+                 (const Sfmedir__V1__SetQuotaRequest *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__OwnerUsage_Closure)
+                 (const Sfmedir__V1__OwnerUsage *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ListOwnersReply_Closure)
+                 (const Sfmedir__V1__ListOwnersReply *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -578,6 +1173,30 @@ struct Sfmedir__V1__MasterCloud_Service
                          const Sfmedir__V1__Empty *input,
                          Sfmedir__V1__ClusterStatusReply_Closure closure,
                          void *closure_data);
+  void (*explain_image)(Sfmedir__V1__MasterCloud_Service *service,
+                        const Sfmedir__V1__ExplainImageRequest *input,
+                        Sfmedir__V1__ExplainImageReply_Closure closure,
+                        void *closure_data);
+  void (*list_endangered)(Sfmedir__V1__MasterCloud_Service *service,
+                          const Sfmedir__V1__ListEndangeredRequest *input,
+                          Sfmedir__V1__ListEndangeredReply_Closure closure,
+                          void *closure_data);
+  void (*set_slave_condition)(Sfmedir__V1__MasterCloud_Service *service,
+                              const Sfmedir__V1__SetSlaveConditionRequest *input,
+                              Sfmedir__V1__Empty_Closure closure,
+                              void *closure_data);
+  void (*forget_slave)(Sfmedir__V1__MasterCloud_Service *service,
+                       const Sfmedir__V1__ForgetSlaveRequest *input,
+                       Sfmedir__V1__Empty_Closure closure,
+                       void *closure_data);
+  void (*set_quota)(Sfmedir__V1__MasterCloud_Service *service,
+                    const Sfmedir__V1__SetQuotaRequest *input,
+                    Sfmedir__V1__Empty_Closure closure,
+                    void *closure_data);
+  void (*list_owners)(Sfmedir__V1__MasterCloud_Service *service,
+                      const Sfmedir__V1__Empty *input,
+                      Sfmedir__V1__ListOwnersReply_Closure closure,
+                      void *closure_data);
 };
 typedef void (*Sfmedir__V1__MasterCloud_ServiceDestroy)(Sfmedir__V1__MasterCloud_Service *);
 void sfmedir__v1__master_cloud__init (Sfmedir__V1__MasterCloud_Service *service,
@@ -592,7 +1211,13 @@ void sfmedir__v1__master_cloud__init (Sfmedir__V1__MasterCloud_Service *service,
       function_prefix__ ## fetch_image,\
       function_prefix__ ## delete_image,\
       function_prefix__ ## list_images,\
-      function_prefix__ ## cluster_status  }
+      function_prefix__ ## cluster_status,\
+      function_prefix__ ## explain_image,\
+      function_prefix__ ## list_endangered,\
+      function_prefix__ ## set_slave_condition,\
+      function_prefix__ ## forget_slave,\
+      function_prefix__ ## set_quota,\
+      function_prefix__ ## list_owners  }
 void sfmedir__v1__master_cloud__put_image(ProtobufCService *service,
                                           const Sfmedir__V1__PutImageHeader *input,
                                           Sfmedir__V1__PutImageReply_Closure closure,
@@ -621,9 +1246,34 @@ void sfmedir__v1__master_cloud__cluster_status(ProtobufCService *service,
                                                const Sfmedir__V1__Empty *input,
                                                Sfmedir__V1__ClusterStatusReply_Closure closure,
                                                void *closure_data);
+void sfmedir__v1__master_cloud__explain_image(ProtobufCService *service,
+                                              const Sfmedir__V1__ExplainImageRequest *input,
+                                              Sfmedir__V1__ExplainImageReply_Closure closure,
+                                              void *closure_data);
+void sfmedir__v1__master_cloud__list_endangered(ProtobufCService *service,
+                                                const Sfmedir__V1__ListEndangeredRequest *input,
+                                                Sfmedir__V1__ListEndangeredReply_Closure closure,
+                                                void *closure_data);
+void sfmedir__v1__master_cloud__set_slave_condition(ProtobufCService *service,
+                                                    const Sfmedir__V1__SetSlaveConditionRequest *input,
+                                                    Sfmedir__V1__Empty_Closure closure,
+                                                    void *closure_data);
+void sfmedir__v1__master_cloud__forget_slave(ProtobufCService *service,
+                                             const Sfmedir__V1__ForgetSlaveRequest *input,
+                                             Sfmedir__V1__Empty_Closure closure,
+                                             void *closure_data);
+void sfmedir__v1__master_cloud__set_quota(ProtobufCService *service,
+                                          const Sfmedir__V1__SetQuotaRequest *input,
+                                          Sfmedir__V1__Empty_Closure closure,
+                                          void *closure_data);
+void sfmedir__v1__master_cloud__list_owners(ProtobufCService *service,
+                                            const Sfmedir__V1__Empty *input,
+                                            Sfmedir__V1__ListOwnersReply_Closure closure,
+                                            void *closure_data);
 
 /* --- descriptors --- */
 
+extern const ProtobufCEnumDescriptor    sfmedir__v1__shadow_state__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__put_image_header__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__put_image_reply__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__has_images_request__descriptor;
@@ -637,7 +1287,19 @@ extern const ProtobufCMessageDescriptor sfmedir__v1__delete_image_reply__descrip
 extern const ProtobufCMessageDescriptor sfmedir__v1__list_images_request__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__list_images_reply__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__slave_health__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__cluster_status_reply__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__explain_image_request__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__explained_shadow__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__explain_image_reply__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__list_endangered_request__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__endangered_image__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__list_endangered_reply__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__set_slave_condition_request__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__forget_slave_request__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__set_quota_request__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__owner_usage__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__list_owners_reply__descriptor;
 extern const ProtobufCServiceDescriptor sfmedir__v1__master_cloud__descriptor;
 
 PROTOBUF_C__END_DECLS

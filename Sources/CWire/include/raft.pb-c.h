@@ -22,6 +22,12 @@ typedef struct Sfmedir__V1__CommitUpload Sfmedir__V1__CommitUpload;
 typedef struct Sfmedir__V1__AbortUpload Sfmedir__V1__AbortUpload;
 typedef struct Sfmedir__V1__DeleteImage Sfmedir__V1__DeleteImage;
 typedef struct Sfmedir__V1__ShadowsCollected Sfmedir__V1__ShadowsCollected;
+typedef struct Sfmedir__V1__BeginMove Sfmedir__V1__BeginMove;
+typedef struct Sfmedir__V1__CommitMove Sfmedir__V1__CommitMove;
+typedef struct Sfmedir__V1__AbortMove Sfmedir__V1__AbortMove;
+typedef struct Sfmedir__V1__SetSlaveCondition Sfmedir__V1__SetSlaveCondition;
+typedef struct Sfmedir__V1__ForgetSlave Sfmedir__V1__ForgetSlave;
+typedef struct Sfmedir__V1__SetQuota Sfmedir__V1__SetQuota;
 typedef struct Sfmedir__V1__LogCommand Sfmedir__V1__LogCommand;
 typedef struct Sfmedir__V1__LogOutcome Sfmedir__V1__LogOutcome;
 
@@ -70,10 +76,14 @@ struct  Sfmedir__V1__BeginUpload
    * Another owner's image of this id is a conflict, not a repetition.
    */
   char *owner;
+  /*
+   * Length of the encrypted image, counted against the owner's quota.
+   */
+  uint64_t sealed_bytes;
 };
 #define SFMEDIR__V1__BEGIN_UPLOAD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__begin_upload__descriptor) \
-    , {0,NULL}, 0, 0,NULL, (char *)protobuf_c_empty_string }
+    , {0,NULL}, 0, 0,NULL, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Sfmedir__V1__CommitUpload
@@ -139,6 +149,110 @@ struct  Sfmedir__V1__ShadowsCollected
 
 
 /*
+ * A shadow is about to be made on another slave: its new name is known before it exists, as an upload's are.
+ */
+struct  Sfmedir__V1__BeginMove
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData image_id;
+  uint32_t epoch;
+  /*
+   * 1...s
+   */
+  uint32_t index;
+  /*
+   * The name that the shadow has now; the move is refused where it has another.
+   */
+  ProtobufCBinaryData old_name;
+  /*
+   * Where it goes, and under which name.
+   */
+  char *slave;
+  ProtobufCBinaryData name;
+};
+#define SFMEDIR__V1__BEGIN_MOVE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__begin_move__descriptor) \
+    , {0,NULL}, 0, 0, {0,NULL}, (char *)protobuf_c_empty_string, {0,NULL} }
+
+
+/*
+ * The shadow is durable at its new place; at its old one it is garbage.
+ */
+struct  Sfmedir__V1__CommitMove
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData image_id;
+  uint32_t epoch;
+  uint32_t index;
+  ProtobufCBinaryData name;
+};
+#define SFMEDIR__V1__COMMIT_MOVE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__commit_move__descriptor) \
+    , {0,NULL}, 0, 0, {0,NULL} }
+
+
+/*
+ * The move will not be finished: what it wrote is garbage.
+ */
+struct  Sfmedir__V1__AbortMove
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData image_id;
+  uint32_t epoch;
+  uint32_t index;
+  ProtobufCBinaryData name;
+};
+#define SFMEDIR__V1__ABORT_MOVE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__abort_move__descriptor) \
+    , {0,NULL}, 0, 0, {0,NULL} }
+
+
+/*
+ * What an operator decided about a slave.
+ */
+struct  Sfmedir__V1__SetSlaveCondition
+{
+  ProtobufCMessage base;
+  char *slave;
+  Sfmedir__V1__SlaveCondition condition;
+  /*
+   * Where its shadows go if possible; empty: anywhere.
+   */
+  char *replacement;
+};
+#define SFMEDIR__V1__SET_SLAVE_CONDITION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__set_slave_condition__descriptor) \
+    , (char *)protobuf_c_empty_string, SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_UNSPECIFIED, (char *)protobuf_c_empty_string }
+
+
+/*
+ * The slave will not come back: names of its garbage are forgotten. Refused while images have shadows there.
+ */
+struct  Sfmedir__V1__ForgetSlave
+{
+  ProtobufCMessage base;
+  char *slave;
+};
+#define SFMEDIR__V1__FORGET_SLAVE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__forget_slave__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Sfmedir__V1__SetQuota
+{
+  ProtobufCMessage base;
+  char *owner;
+  /*
+   * Encrypted bytes that the owner may store; 0: no bound.
+   */
+  uint64_t maximum_bytes;
+};
+#define SFMEDIR__V1__SET_QUOTA__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__set_quota__descriptor) \
+    , (char *)protobuf_c_empty_string, 0 }
+
+
+/*
  * Exactly one field is set.
  */
 struct  Sfmedir__V1__LogCommand
@@ -153,10 +267,16 @@ struct  Sfmedir__V1__LogCommand
    * Clock of the proposer, so that every replica stores the same time.
    */
   uint64_t proposed_at_milliseconds;
+  Sfmedir__V1__BeginMove *begin_move;
+  Sfmedir__V1__CommitMove *commit_move;
+  Sfmedir__V1__AbortMove *abort_move;
+  Sfmedir__V1__SetSlaveCondition *set_slave_condition;
+  Sfmedir__V1__ForgetSlave *forget_slave;
+  Sfmedir__V1__SetQuota *set_quota;
 };
 #define SFMEDIR__V1__LOG_COMMAND__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__log_command__descriptor) \
-    , NULL, NULL, NULL, NULL, NULL, 0 }
+    , NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL }
 
 
 /*
@@ -293,6 +413,120 @@ Sfmedir__V1__ShadowsCollected *
 void   sfmedir__v1__shadows_collected__free_unpacked
                      (Sfmedir__V1__ShadowsCollected *message,
                       ProtobufCAllocator *allocator);
+/* Sfmedir__V1__BeginMove methods */
+void   sfmedir__v1__begin_move__init
+                     (Sfmedir__V1__BeginMove         *message);
+size_t sfmedir__v1__begin_move__get_packed_size
+                     (const Sfmedir__V1__BeginMove   *message);
+size_t sfmedir__v1__begin_move__pack
+                     (const Sfmedir__V1__BeginMove   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__begin_move__pack_to_buffer
+                     (const Sfmedir__V1__BeginMove   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__BeginMove *
+       sfmedir__v1__begin_move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__begin_move__free_unpacked
+                     (Sfmedir__V1__BeginMove *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__CommitMove methods */
+void   sfmedir__v1__commit_move__init
+                     (Sfmedir__V1__CommitMove         *message);
+size_t sfmedir__v1__commit_move__get_packed_size
+                     (const Sfmedir__V1__CommitMove   *message);
+size_t sfmedir__v1__commit_move__pack
+                     (const Sfmedir__V1__CommitMove   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__commit_move__pack_to_buffer
+                     (const Sfmedir__V1__CommitMove   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__CommitMove *
+       sfmedir__v1__commit_move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__commit_move__free_unpacked
+                     (Sfmedir__V1__CommitMove *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__AbortMove methods */
+void   sfmedir__v1__abort_move__init
+                     (Sfmedir__V1__AbortMove         *message);
+size_t sfmedir__v1__abort_move__get_packed_size
+                     (const Sfmedir__V1__AbortMove   *message);
+size_t sfmedir__v1__abort_move__pack
+                     (const Sfmedir__V1__AbortMove   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__abort_move__pack_to_buffer
+                     (const Sfmedir__V1__AbortMove   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__AbortMove *
+       sfmedir__v1__abort_move__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__abort_move__free_unpacked
+                     (Sfmedir__V1__AbortMove *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__SetSlaveCondition methods */
+void   sfmedir__v1__set_slave_condition__init
+                     (Sfmedir__V1__SetSlaveCondition         *message);
+size_t sfmedir__v1__set_slave_condition__get_packed_size
+                     (const Sfmedir__V1__SetSlaveCondition   *message);
+size_t sfmedir__v1__set_slave_condition__pack
+                     (const Sfmedir__V1__SetSlaveCondition   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__set_slave_condition__pack_to_buffer
+                     (const Sfmedir__V1__SetSlaveCondition   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__SetSlaveCondition *
+       sfmedir__v1__set_slave_condition__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__set_slave_condition__free_unpacked
+                     (Sfmedir__V1__SetSlaveCondition *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ForgetSlave methods */
+void   sfmedir__v1__forget_slave__init
+                     (Sfmedir__V1__ForgetSlave         *message);
+size_t sfmedir__v1__forget_slave__get_packed_size
+                     (const Sfmedir__V1__ForgetSlave   *message);
+size_t sfmedir__v1__forget_slave__pack
+                     (const Sfmedir__V1__ForgetSlave   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__forget_slave__pack_to_buffer
+                     (const Sfmedir__V1__ForgetSlave   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ForgetSlave *
+       sfmedir__v1__forget_slave__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__forget_slave__free_unpacked
+                     (Sfmedir__V1__ForgetSlave *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__SetQuota methods */
+void   sfmedir__v1__set_quota__init
+                     (Sfmedir__V1__SetQuota         *message);
+size_t sfmedir__v1__set_quota__get_packed_size
+                     (const Sfmedir__V1__SetQuota   *message);
+size_t sfmedir__v1__set_quota__pack
+                     (const Sfmedir__V1__SetQuota   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__set_quota__pack_to_buffer
+                     (const Sfmedir__V1__SetQuota   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__SetQuota *
+       sfmedir__v1__set_quota__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__set_quota__free_unpacked
+                     (Sfmedir__V1__SetQuota *message,
+                      ProtobufCAllocator *allocator);
 /* Sfmedir__V1__LogCommand methods */
 void   sfmedir__v1__log_command__init
                      (Sfmedir__V1__LogCommand         *message);
@@ -351,6 +585,24 @@ typedef void (*Sfmedir__V1__DeleteImage_Closure)
 typedef void (*Sfmedir__V1__ShadowsCollected_Closure)
                  (const Sfmedir__V1__ShadowsCollected *message,
                   void *closure_data);
+typedef void (*Sfmedir__V1__BeginMove_Closure)
+                 (const Sfmedir__V1__BeginMove *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__CommitMove_Closure)
+                 (const Sfmedir__V1__CommitMove *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__AbortMove_Closure)
+                 (const Sfmedir__V1__AbortMove *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__SetSlaveCondition_Closure)
+                 (const Sfmedir__V1__SetSlaveCondition *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ForgetSlave_Closure)
+                 (const Sfmedir__V1__ForgetSlave *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__SetQuota_Closure)
+                 (const Sfmedir__V1__SetQuota *message,
+                  void *closure_data);
 typedef void (*Sfmedir__V1__LogCommand_Closure)
                  (const Sfmedir__V1__LogCommand *message,
                   void *closure_data);
@@ -369,6 +621,12 @@ extern const ProtobufCMessageDescriptor sfmedir__v1__commit_upload__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__abort_upload__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__delete_image__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__shadows_collected__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__begin_move__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__commit_move__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__abort_move__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__set_slave_condition__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__forget_slave__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__set_quota__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__log_command__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__log_outcome__descriptor;
 

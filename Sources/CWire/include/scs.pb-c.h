@@ -156,10 +156,14 @@ struct  Sfmedir__V1__SlaveStatusReply
    * Shadows that are here by name and cannot be read.
    */
   uint64_t bad_shadows;
+  /*
+   * Free bytes below which new images get no shadow here; below half of it nothing is written at all.
+   */
+  uint64_t reserve_bytes;
 };
 #define SFMEDIR__V1__SLAVE_STATUS_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__slave_status_reply__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0 }
 
 
 /* Sfmedir__V1__PutShadowHeader methods */

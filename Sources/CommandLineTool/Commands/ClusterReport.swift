@@ -23,7 +23,7 @@ struct ClusterReport: Sendable {
 
   var isHealthy: Bool {
     daemons.allSatisfy { $0.state == "ok" } && state != nil
-      && state!.slaves.allSatisfy { Self.state(of: $0) == "ok" }
+      && state!.slaves.allSatisfy(Self.isWell) && (state!.care ?? CareStatus()).lostImages == 0
   }
 
   static func gather(_ cluster: ClusterConnection, timeout: Duration) async -> ClusterReport {
@@ -97,9 +97,21 @@ struct ClusterReport: Sendable {
   }
 
   static func state(of slave: SlaveHealth) -> String {
-    if !slave.reachable { return "unreachable" }
+    if slave.condition == .lost { return "lost" }
+    if !slave.reachable { return slave.countedOn ? "unreachable" : "given up" }
+    if slave.condition == .draining { return slave.placedShadows > 0 ? "draining" : "drained" }
     if slave.readOnly { return "read-only" }
-    return slave.corruptShadows > 0 ? "corrupt shadows" : "ok"
+    if slave.badShadows > 0 { return "bad shadows" }
+    return slave.freeBytes <= slave.reserveBytes ? "full" : "ok"
+  }
+
+  /// What is as an operator wants it: also one that is drained, or lost with nothing left to rebuild.
+  private static func isWell(_ slave: SlaveHealth) -> Bool {
+    switch state(of: slave) {
+    case "ok", "draining", "drained": true
+    case "lost": slave.placedShadows == 0
+    default: false
+    }
   }
 
   // MARK: printing
@@ -112,6 +124,7 @@ struct ClusterReport: Sendable {
       output.print(Self.slaveTable(state.slaves))
       output.print()
       output.print(Self.summary(of: state))
+      printCare(state, to: output)
     }
     output.print(
       "operator certificate until \(Units.time(milliseconds: operatorExpiresMilliseconds))")
@@ -142,16 +155,45 @@ struct ClusterReport: Sendable {
   private static func slaveTable(_ slaves: [SlaveHealth]) -> Table {
     var table = Table([
       .init("slave"), .init("address"), .init("state"), .init("shadows", .right),
-      .init("stored", .right), .init("free", .right), .init("remark"),
+      .init("stored", .right), .init("free", .right), .init("last full scrub"), .init("remark"),
     ])
     for slave in slaves {
       table.add([
         slave.node, slave.address, state(of: slave), "\(slave.shadows)",
         Units.bytes(slave.storedBytes), Units.bytes(slave.freeBytes),
+        Units.time(milliseconds: slave.lastFullScrubMilliseconds),
         shortened(slave.message, to: 50),
       ])
     }
     return table
+  }
+
+  private func printCare(_ state: ClusterStatusReply, to output: Output) {
+    let care = state.care ?? CareStatus()
+    if care.pendingShadows > 0 {
+      let what = care.balancingShadows == care.pendingShadows ? "balancing" : "repair"
+      output.print("\(what): \(CareLine.text(of: care))")
+      if care.pendingImages > 0, care.fewestLossesSurvived == 0 {
+        output.print(output.styled("some images survive no further loss", .yellow))
+      }
+    } else if care.waitingShadows > 0 {
+      output.print(
+        "repair: \(Units.count(Int(clamping: care.waitingShadows), "shadow")) wait for a slave without a shadow of"
+          + " their image; 'sfmedir endangered' lists them")
+    } else if care.doneShadows > 0 {
+      output.print(
+        "repair: done, \(Units.count(Int(clamping: care.doneShadows), "shadow"))"
+          + " (\(Units.bytes(care.doneBytes))) made anew or moved")
+    }
+    if !care.lastProblem.isEmpty, care.pendingShadows > 0 || care.failedAttempts > 0 {
+      output.print("last failed attempt: \(printable(care.lastProblem))")
+    }
+    if care.lostImages > 0 {
+      output.print(
+        output.styled(
+          "\(Units.count(Int(clamping: care.lostImages), "image")) cannot be rebuilt now:"
+            + " 'sfmedir endangered --lost' lists them", .red))
+    }
   }
 
   private static func summary(of state: ClusterStatusReply) -> String {
@@ -175,6 +217,7 @@ struct ClusterReport: Sendable {
       line["pending_deletions"] = JSONValue(state.pendingDeletions)
       line["applied_index"] = JSONValue(state.appliedIndex)
     }
+    if let care = state?.care { line["care"] = .object(Self.line(of: care)) }
     line["operator_certificate_expires_milliseconds"] = JSONValue(operatorExpiresMilliseconds)
     line["healthy"] = .bool(isHealthy)
     output.emit(line)
@@ -203,7 +246,33 @@ struct ClusterReport: Sendable {
       "stored_bytes": JSONValue(slave.storedBytes), "free_bytes": JSONValue(slave.freeBytes),
       "read_only": .bool(slave.readOnly), "corrupt_shadows": JSONValue(slave.corruptShadows),
       "last_seen_milliseconds": JSONValue(slave.lastSeenMilliseconds),
-      "message": .string(slave.message),
+      "message": .string(slave.message), "state": .string(state(of: slave)),
+      "condition": .string(SlaveText.name(of: slave.condition)),
+      "replacement": .string(slave.replacement), "counted_on": .bool(slave.countedOn),
+      "host": .string(slave.host), "rack": .string(slave.rack), "zone": .string(slave.zone),
+      "reserve_bytes": JSONValue(slave.reserveBytes), "bad_shadows": JSONValue(slave.badShadows),
+      "placed_shadows": JSONValue(slave.placedShadows),
+      "unknown_shadows": JSONValue(slave.unknownShadows),
+      "last_full_scrub_milliseconds": JSONValue(slave.lastFullScrubMilliseconds),
+      "scrubbed_bytes": JSONValue(slave.scrubbedBytes),
+      "scrub_findings": JSONValue(slave.scrubFindings),
+    ]
+  }
+
+  static func line(of care: CareStatus) -> JSONObject {
+    [
+      "pending_images": JSONValue(care.pendingImages),
+      "pending_shadows": JSONValue(care.pendingShadows),
+      "pending_bytes": JSONValue(care.pendingBytes),
+      "balancing_shadows": JSONValue(care.balancingShadows),
+      "waiting_shadows": JSONValue(care.waitingShadows),
+      "done_shadows": JSONValue(care.doneShadows), "done_bytes": JSONValue(care.doneBytes),
+      "failed_attempts": JSONValue(care.failedAttempts),
+      "bytes_per_second": JSONValue(care.bytesPerSecond),
+      "seconds_left": JSONValue(care.secondsLeft),
+      "fewest_losses_survived": JSONValue(care.fewestLossesSurvived),
+      "lost_images": JSONValue(care.lostImages), "rebuilt_shadows": JSONValue(care.rebuiltShadows),
+      "copied_shadows": JSONValue(care.copiedShadows), "last_problem": .string(care.lastProblem),
     ]
   }
 }

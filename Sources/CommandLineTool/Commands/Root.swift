@@ -19,7 +19,8 @@ public struct SFMedIR: AsyncParsableCommand {
     version: "sfmedir \(Build.version) (\(Build.kind))",
     subcommands: [
       UploadCommand.self, QueryCommand.self, GetCommand.self, RemoveCommand.self,
-      ListCommand.self, StatusCommand.self, KeysCommand.self, RPCCommand.self, DevCommand.self,
+      ListCommand.self, StatusCommand.self, WhyCommand.self, EndangeredCommand.self,
+      NodeCommand.self, QuotaCommand.self, KeysCommand.self, RPCCommand.self, DevCommand.self,
       SegmentsCommand.self, BenchCommand.self, PhantomCommand.self, VersionCommand.self,
     ])
 

@@ -295,6 +295,15 @@ public struct ListImagesReply: WireMessage, Equatable {
   }
 }
 
+public struct SlaveCondition: RawRepresentable, Hashable, Sendable {
+  public var rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+  public static let unspecified = SlaveCondition(rawValue: 0)
+  public static let active = SlaveCondition(rawValue: 1)
+  public static let draining = SlaveCondition(rawValue: 2)
+  public static let lost = SlaveCondition(rawValue: 3)
+}
+
 public struct SlaveHealth: WireMessage, Equatable {
   public var node: String = ""
   public var address: String = ""
@@ -306,6 +315,19 @@ public struct SlaveHealth: WireMessage, Equatable {
   public var readOnly: Bool = false
   public var corruptShadows: UInt64 = 0
   public var message: String = ""
+  public var condition: SlaveCondition = SlaveCondition(rawValue: 0)
+  public var replacement: String = ""
+  public var host: String = ""
+  public var rack: String = ""
+  public var zone: String = ""
+  public var reserveBytes: UInt64 = 0
+  public var lastFullScrubMilliseconds: UInt64 = 0
+  public var scrubbedBytes: UInt64 = 0
+  public var scrubFindings: UInt64 = 0
+  public var badShadows: UInt64 = 0
+  public var placedShadows: UInt64 = 0
+  public var unknownShadows: UInt64 = 0
+  public var countedOn: Bool = false
 
   public init() {}
 
@@ -320,6 +342,19 @@ public struct SlaveHealth: WireMessage, Equatable {
     readOnly = c.pointee.read_only != 0
     corruptShadows = c.pointee.corrupt_shadows
     message = try String(wire: c.pointee.message)
+    condition = SlaveCondition(rawValue: c.pointee.condition.rawValue)
+    replacement = try String(wire: c.pointee.replacement)
+    host = try String(wire: c.pointee.host)
+    rack = try String(wire: c.pointee.rack)
+    zone = try String(wire: c.pointee.zone)
+    reserveBytes = c.pointee.reserve_bytes
+    lastFullScrubMilliseconds = c.pointee.last_full_scrub_milliseconds
+    scrubbedBytes = c.pointee.scrubbed_bytes
+    scrubFindings = c.pointee.scrub_findings
+    badShadows = c.pointee.bad_shadows
+    placedShadows = c.pointee.placed_shadows
+    unknownShadows = c.pointee.unknown_shadows
+    countedOn = c.pointee.counted_on != 0
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SlaveHealth> {
@@ -335,11 +370,87 @@ public struct SlaveHealth: WireMessage, Equatable {
     m.pointee.read_only = readOnly ? 1 : 0
     m.pointee.corrupt_shadows = corruptShadows
     m.pointee.message = a.string(message)
+    m.pointee.condition = Sfmedir__V1__SlaveCondition(rawValue: condition.rawValue)
+    m.pointee.replacement = a.string(replacement)
+    m.pointee.host = a.string(host)
+    m.pointee.rack = a.string(rack)
+    m.pointee.zone = a.string(zone)
+    m.pointee.reserve_bytes = reserveBytes
+    m.pointee.last_full_scrub_milliseconds = lastFullScrubMilliseconds
+    m.pointee.scrubbed_bytes = scrubbedBytes
+    m.pointee.scrub_findings = scrubFindings
+    m.pointee.bad_shadows = badShadows
+    m.pointee.placed_shadows = placedShadows
+    m.pointee.unknown_shadows = unknownShadows
+    m.pointee.counted_on = countedOn ? 1 : 0
     return m
   }
 
   public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
     messageDescriptor { sfmedir__v1__slave_health__init($0) }
+  }
+}
+
+public struct CareStatus: WireMessage, Equatable {
+  public var pendingShadows: UInt64 = 0
+  public var pendingBytes: UInt64 = 0
+  public var pendingImages: UInt64 = 0
+  public var doneShadows: UInt64 = 0
+  public var doneBytes: UInt64 = 0
+  public var failedAttempts: UInt64 = 0
+  public var bytesPerSecond: UInt64 = 0
+  public var secondsLeft: UInt64 = 0
+  public var fewestLossesSurvived: UInt32 = 0
+  public var lostImages: UInt64 = 0
+  public var waitingShadows: UInt64 = 0
+  public var balancingShadows: UInt64 = 0
+  public var rebuiltShadows: UInt64 = 0
+  public var copiedShadows: UInt64 = 0
+  public var lastProblem: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__CareStatus>) throws(WireError) {
+    pendingShadows = c.pointee.pending_shadows
+    pendingBytes = c.pointee.pending_bytes
+    pendingImages = c.pointee.pending_images
+    doneShadows = c.pointee.done_shadows
+    doneBytes = c.pointee.done_bytes
+    failedAttempts = c.pointee.failed_attempts
+    bytesPerSecond = c.pointee.bytes_per_second
+    secondsLeft = c.pointee.seconds_left
+    fewestLossesSurvived = c.pointee.fewest_losses_survived
+    lostImages = c.pointee.lost_images
+    waitingShadows = c.pointee.waiting_shadows
+    balancingShadows = c.pointee.balancing_shadows
+    rebuiltShadows = c.pointee.rebuilt_shadows
+    copiedShadows = c.pointee.copied_shadows
+    lastProblem = try String(wire: c.pointee.last_problem)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__CareStatus> {
+    let m = a.make(Sfmedir__V1__CareStatus.self)
+    sfmedir__v1__care_status__init(m)
+    m.pointee.pending_shadows = pendingShadows
+    m.pointee.pending_bytes = pendingBytes
+    m.pointee.pending_images = pendingImages
+    m.pointee.done_shadows = doneShadows
+    m.pointee.done_bytes = doneBytes
+    m.pointee.failed_attempts = failedAttempts
+    m.pointee.bytes_per_second = bytesPerSecond
+    m.pointee.seconds_left = secondsLeft
+    m.pointee.fewest_losses_survived = fewestLossesSurvived
+    m.pointee.lost_images = lostImages
+    m.pointee.waiting_shadows = waitingShadows
+    m.pointee.balancing_shadows = balancingShadows
+    m.pointee.rebuilt_shadows = rebuiltShadows
+    m.pointee.copied_shadows = copiedShadows
+    m.pointee.last_problem = a.string(lastProblem)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__care_status__init($0) }
   }
 }
 
@@ -352,6 +463,7 @@ public struct ClusterStatusReply: WireMessage, Equatable {
   public var pendingDeletions: UInt64 = 0
   public var appliedIndex: UInt64 = 0
   public var slaves: [SlaveHealth] = []
+  public var care: CareStatus?
 
   public init() {}
 
@@ -366,6 +478,7 @@ public struct ClusterStatusReply: WireMessage, Equatable {
     slaves = try (0..<c.pointee.n_slaves).map { i throws(WireError) in
       try SlaveHealth(c: c.pointee.slaves[i]!)
     }
+    if let p = c.pointee.care { care = try CareStatus(c: p) }
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ClusterStatusReply> {
@@ -379,11 +492,368 @@ public struct ClusterStatusReply: WireMessage, Equatable {
     m.pointee.pending_deletions = pendingDeletions
     m.pointee.applied_index = appliedIndex
     (m.pointee.slaves, m.pointee.n_slaves) = a.array(slaves) { $0.encode(into: a) }
+    if let v = care { m.pointee.care = v.encode(into: a) }
     return m
   }
 
   public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
     messageDescriptor { sfmedir__v1__cluster_status_reply__init($0) }
+  }
+}
+
+public struct ExplainImageRequest: WireMessage, Equatable {
+  public var imageID: [UInt8] = []
+  public var verify: Bool = false
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ExplainImageRequest>) throws(WireError) {
+    imageID = [UInt8](wire: c.pointee.image_id)
+    verify = c.pointee.verify != 0
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ExplainImageRequest> {
+    let m = a.make(Sfmedir__V1__ExplainImageRequest.self)
+    sfmedir__v1__explain_image_request__init(m)
+    m.pointee.image_id = a.bytes(imageID)
+    m.pointee.verify = verify ? 1 : 0
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__explain_image_request__init($0) }
+  }
+}
+
+public struct ShadowState: RawRepresentable, Hashable, Sendable {
+  public var rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+  public static let unspecified = ShadowState(rawValue: 0)
+  public static let good = ShadowState(rawValue: 1)
+  public static let away = ShadowState(rawValue: 2)
+  public static let leaving = ShadowState(rawValue: 3)
+  public static let lost = ShadowState(rawValue: 4)
+  public static let bad = ShadowState(rawValue: 5)
+}
+
+public struct ExplainedShadow: WireMessage, Equatable {
+  public var index: UInt32 = 0
+  public var slave: String = ""
+  public var host: String = ""
+  public var rack: String = ""
+  public var zone: String = ""
+  public var state: ShadowState = ShadowState(rawValue: 0)
+  public var movingTo: String = ""
+  public var remark: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ExplainedShadow>) throws(WireError) {
+    index = c.pointee.index
+    slave = try String(wire: c.pointee.slave)
+    host = try String(wire: c.pointee.host)
+    rack = try String(wire: c.pointee.rack)
+    zone = try String(wire: c.pointee.zone)
+    state = ShadowState(rawValue: c.pointee.state.rawValue)
+    movingTo = try String(wire: c.pointee.moving_to)
+    remark = try String(wire: c.pointee.remark)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ExplainedShadow> {
+    let m = a.make(Sfmedir__V1__ExplainedShadow.self)
+    sfmedir__v1__explained_shadow__init(m)
+    m.pointee.index = index
+    m.pointee.slave = a.string(slave)
+    m.pointee.host = a.string(host)
+    m.pointee.rack = a.string(rack)
+    m.pointee.zone = a.string(zone)
+    m.pointee.state = Sfmedir__V1__ShadowState(rawValue: state.rawValue)
+    m.pointee.moving_to = a.string(movingTo)
+    m.pointee.remark = a.string(remark)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__explained_shadow__init($0) }
+  }
+}
+
+public struct ExplainImageReply: WireMessage, Equatable {
+  public var record: ImageRecord?
+  public var epoch: UInt32 = 0
+  public var scheme: String = ""
+  public var shadows: [ExplainedShadow] = []
+  public var good: UInt32 = 0
+  public var lossesSurvived: UInt32 = 0
+  public var mostOnAHost: UInt32 = 0
+  public var mostInARack: UInt32 = 0
+  public var mostInAZone: UInt32 = 0
+  public var plan: String = ""
+  public var lastProblem: String = ""
+  public var verified: Bool = false
+  public var missing: UInt32 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ExplainImageReply>) throws(WireError) {
+    if let p = c.pointee.record { record = try ImageRecord(c: p) }
+    epoch = c.pointee.epoch
+    scheme = try String(wire: c.pointee.scheme)
+    shadows = try (0..<c.pointee.n_shadows).map { i throws(WireError) in
+      try ExplainedShadow(c: c.pointee.shadows[i]!)
+    }
+    good = c.pointee.good
+    lossesSurvived = c.pointee.losses_survived
+    mostOnAHost = c.pointee.most_on_a_host
+    mostInARack = c.pointee.most_in_a_rack
+    mostInAZone = c.pointee.most_in_a_zone
+    plan = try String(wire: c.pointee.plan)
+    lastProblem = try String(wire: c.pointee.last_problem)
+    verified = c.pointee.verified != 0
+    missing = c.pointee.missing
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ExplainImageReply> {
+    let m = a.make(Sfmedir__V1__ExplainImageReply.self)
+    sfmedir__v1__explain_image_reply__init(m)
+    if let v = record { m.pointee.record = v.encode(into: a) }
+    m.pointee.epoch = epoch
+    m.pointee.scheme = a.string(scheme)
+    (m.pointee.shadows, m.pointee.n_shadows) = a.array(shadows) { $0.encode(into: a) }
+    m.pointee.good = good
+    m.pointee.losses_survived = lossesSurvived
+    m.pointee.most_on_a_host = mostOnAHost
+    m.pointee.most_in_a_rack = mostInARack
+    m.pointee.most_in_a_zone = mostInAZone
+    m.pointee.plan = a.string(plan)
+    m.pointee.last_problem = a.string(lastProblem)
+    m.pointee.verified = verified ? 1 : 0
+    m.pointee.missing = missing
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__explain_image_reply__init($0) }
+  }
+}
+
+public struct ListEndangeredRequest: WireMessage, Equatable {
+  public var after: [UInt8] = []
+  public var limit: UInt32 = 0
+  public var lostOnly: Bool = false
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ListEndangeredRequest>) throws(WireError) {
+    after = [UInt8](wire: c.pointee.after)
+    limit = c.pointee.limit
+    lostOnly = c.pointee.lost_only != 0
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ListEndangeredRequest> {
+    let m = a.make(Sfmedir__V1__ListEndangeredRequest.self)
+    sfmedir__v1__list_endangered_request__init(m)
+    m.pointee.after = a.bytes(after)
+    m.pointee.limit = limit
+    m.pointee.lost_only = lostOnly ? 1 : 0
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__list_endangered_request__init($0) }
+  }
+}
+
+public struct EndangeredImage: WireMessage, Equatable {
+  public var imageID: [UInt8] = []
+  public var owner: String = ""
+  public var shadows: UInt32 = 0
+  public var good: UInt32 = 0
+  public var lossesSurvived: UInt32 = 0
+  public var missing: UInt32 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__EndangeredImage>) throws(WireError) {
+    imageID = [UInt8](wire: c.pointee.image_id)
+    owner = try String(wire: c.pointee.owner)
+    shadows = c.pointee.shadows
+    good = c.pointee.good
+    lossesSurvived = c.pointee.losses_survived
+    missing = c.pointee.missing
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__EndangeredImage> {
+    let m = a.make(Sfmedir__V1__EndangeredImage.self)
+    sfmedir__v1__endangered_image__init(m)
+    m.pointee.image_id = a.bytes(imageID)
+    m.pointee.owner = a.string(owner)
+    m.pointee.shadows = shadows
+    m.pointee.good = good
+    m.pointee.losses_survived = lossesSurvived
+    m.pointee.missing = missing
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__endangered_image__init($0) }
+  }
+}
+
+public struct ListEndangeredReply: WireMessage, Equatable {
+  public var images: [EndangeredImage] = []
+  public var more: Bool = false
+  public var lookedThrough: [UInt8] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ListEndangeredReply>) throws(WireError) {
+    images = try (0..<c.pointee.n_images).map { i throws(WireError) in
+      try EndangeredImage(c: c.pointee.images[i]!)
+    }
+    more = c.pointee.more != 0
+    lookedThrough = [UInt8](wire: c.pointee.looked_through)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ListEndangeredReply> {
+    let m = a.make(Sfmedir__V1__ListEndangeredReply.self)
+    sfmedir__v1__list_endangered_reply__init(m)
+    (m.pointee.images, m.pointee.n_images) = a.array(images) { $0.encode(into: a) }
+    m.pointee.more = more ? 1 : 0
+    m.pointee.looked_through = a.bytes(lookedThrough)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__list_endangered_reply__init($0) }
+  }
+}
+
+public struct SetSlaveConditionRequest: WireMessage, Equatable {
+  public var slave: String = ""
+  public var condition: SlaveCondition = SlaveCondition(rawValue: 0)
+  public var replacement: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__SetSlaveConditionRequest>) throws(WireError) {
+    slave = try String(wire: c.pointee.slave)
+    condition = SlaveCondition(rawValue: c.pointee.condition.rawValue)
+    replacement = try String(wire: c.pointee.replacement)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SetSlaveConditionRequest> {
+    let m = a.make(Sfmedir__V1__SetSlaveConditionRequest.self)
+    sfmedir__v1__set_slave_condition_request__init(m)
+    m.pointee.slave = a.string(slave)
+    m.pointee.condition = Sfmedir__V1__SlaveCondition(rawValue: condition.rawValue)
+    m.pointee.replacement = a.string(replacement)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__set_slave_condition_request__init($0) }
+  }
+}
+
+public struct ForgetSlaveRequest: WireMessage, Equatable {
+  public var slave: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ForgetSlaveRequest>) throws(WireError) {
+    slave = try String(wire: c.pointee.slave)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ForgetSlaveRequest> {
+    let m = a.make(Sfmedir__V1__ForgetSlaveRequest.self)
+    sfmedir__v1__forget_slave_request__init(m)
+    m.pointee.slave = a.string(slave)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__forget_slave_request__init($0) }
+  }
+}
+
+public struct SetQuotaRequest: WireMessage, Equatable {
+  public var owner: String = ""
+  public var maximumBytes: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__SetQuotaRequest>) throws(WireError) {
+    owner = try String(wire: c.pointee.owner)
+    maximumBytes = c.pointee.maximum_bytes
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SetQuotaRequest> {
+    let m = a.make(Sfmedir__V1__SetQuotaRequest.self)
+    sfmedir__v1__set_quota_request__init(m)
+    m.pointee.owner = a.string(owner)
+    m.pointee.maximum_bytes = maximumBytes
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__set_quota_request__init($0) }
+  }
+}
+
+public struct OwnerUsage: WireMessage, Equatable {
+  public var owner: String = ""
+  public var images: UInt64 = 0
+  public var bytes: UInt64 = 0
+  public var pendingBytes: UInt64 = 0
+  public var maximumBytes: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__OwnerUsage>) throws(WireError) {
+    owner = try String(wire: c.pointee.owner)
+    images = c.pointee.images
+    bytes = c.pointee.bytes
+    pendingBytes = c.pointee.pending_bytes
+    maximumBytes = c.pointee.maximum_bytes
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__OwnerUsage> {
+    let m = a.make(Sfmedir__V1__OwnerUsage.self)
+    sfmedir__v1__owner_usage__init(m)
+    m.pointee.owner = a.string(owner)
+    m.pointee.images = images
+    m.pointee.bytes = bytes
+    m.pointee.pending_bytes = pendingBytes
+    m.pointee.maximum_bytes = maximumBytes
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__owner_usage__init($0) }
+  }
+}
+
+public struct ListOwnersReply: WireMessage, Equatable {
+  public var owners: [OwnerUsage] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ListOwnersReply>) throws(WireError) {
+    owners = try (0..<c.pointee.n_owners).map { i throws(WireError) in
+      try OwnerUsage(c: c.pointee.owners[i]!)
+    }
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ListOwnersReply> {
+    let m = a.make(Sfmedir__V1__ListOwnersReply.self)
+    sfmedir__v1__list_owners_reply__init(m)
+    (m.pointee.owners, m.pointee.n_owners) = a.array(owners) { $0.encode(into: a) }
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__list_owners_reply__init($0) }
   }
 }
 
@@ -403,4 +873,16 @@ public enum MasterCloudMethods {
     "sfmedir.v1.MasterCloud/ListImages", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let clusterStatus = Method<Empty, ClusterStatusReply>(
     "sfmedir.v1.MasterCloud/ClusterStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
+  public static let explainImage = Method<ExplainImageRequest, ExplainImageReply>(
+    "sfmedir.v1.MasterCloud/ExplainImage", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
+  public static let listEndangered = Method<ListEndangeredRequest, ListEndangeredReply>(
+    "sfmedir.v1.MasterCloud/ListEndangered", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
+  public static let setSlaveCondition = Method<SetSlaveConditionRequest, Empty>(
+    "sfmedir.v1.MasterCloud/SetSlaveCondition", clientStreams: false, serverStreams: false, idempotency: .idempotent)
+  public static let forgetSlave = Method<ForgetSlaveRequest, Empty>(
+    "sfmedir.v1.MasterCloud/ForgetSlave", clientStreams: false, serverStreams: false, idempotency: .idempotent)
+  public static let setQuota = Method<SetQuotaRequest, Empty>(
+    "sfmedir.v1.MasterCloud/SetQuota", clientStreams: false, serverStreams: false, idempotency: .idempotent)
+  public static let listOwners = Method<Empty, ListOwnersReply>(
+    "sfmedir.v1.MasterCloud/ListOwners", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
 }

@@ -37,6 +37,7 @@ public struct BeginUpload: WireMessage, Equatable {
   public var epoch: UInt32 = 0
   public var placements: [ShadowPlacement] = []
   public var owner: String = ""
+  public var sealedBytes: UInt64 = 0
 
   public init() {}
 
@@ -47,6 +48,7 @@ public struct BeginUpload: WireMessage, Equatable {
       try ShadowPlacement(c: c.pointee.placements[i]!)
     }
     owner = try String(wire: c.pointee.owner)
+    sealedBytes = c.pointee.sealed_bytes
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__BeginUpload> {
@@ -56,6 +58,7 @@ public struct BeginUpload: WireMessage, Equatable {
     m.pointee.epoch = epoch
     (m.pointee.placements, m.pointee.n_placements) = a.array(placements) { $0.encode(into: a) }
     m.pointee.owner = a.string(owner)
+    m.pointee.sealed_bytes = sealedBytes
     return m
   }
 
@@ -176,6 +179,174 @@ public struct ShadowsCollected: WireMessage, Equatable {
   }
 }
 
+public struct BeginMove: WireMessage, Equatable {
+  public var imageID: [UInt8] = []
+  public var epoch: UInt32 = 0
+  public var index: UInt32 = 0
+  public var oldName: [UInt8] = []
+  public var slave: String = ""
+  public var name: [UInt8] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__BeginMove>) throws(WireError) {
+    imageID = [UInt8](wire: c.pointee.image_id)
+    epoch = c.pointee.epoch
+    index = c.pointee.index
+    oldName = [UInt8](wire: c.pointee.old_name)
+    slave = try String(wire: c.pointee.slave)
+    name = [UInt8](wire: c.pointee.name)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__BeginMove> {
+    let m = a.make(Sfmedir__V1__BeginMove.self)
+    sfmedir__v1__begin_move__init(m)
+    m.pointee.image_id = a.bytes(imageID)
+    m.pointee.epoch = epoch
+    m.pointee.index = index
+    m.pointee.old_name = a.bytes(oldName)
+    m.pointee.slave = a.string(slave)
+    m.pointee.name = a.bytes(name)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__begin_move__init($0) }
+  }
+}
+
+public struct CommitMove: WireMessage, Equatable {
+  public var imageID: [UInt8] = []
+  public var epoch: UInt32 = 0
+  public var index: UInt32 = 0
+  public var name: [UInt8] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__CommitMove>) throws(WireError) {
+    imageID = [UInt8](wire: c.pointee.image_id)
+    epoch = c.pointee.epoch
+    index = c.pointee.index
+    name = [UInt8](wire: c.pointee.name)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__CommitMove> {
+    let m = a.make(Sfmedir__V1__CommitMove.self)
+    sfmedir__v1__commit_move__init(m)
+    m.pointee.image_id = a.bytes(imageID)
+    m.pointee.epoch = epoch
+    m.pointee.index = index
+    m.pointee.name = a.bytes(name)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__commit_move__init($0) }
+  }
+}
+
+public struct AbortMove: WireMessage, Equatable {
+  public var imageID: [UInt8] = []
+  public var epoch: UInt32 = 0
+  public var index: UInt32 = 0
+  public var name: [UInt8] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__AbortMove>) throws(WireError) {
+    imageID = [UInt8](wire: c.pointee.image_id)
+    epoch = c.pointee.epoch
+    index = c.pointee.index
+    name = [UInt8](wire: c.pointee.name)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__AbortMove> {
+    let m = a.make(Sfmedir__V1__AbortMove.self)
+    sfmedir__v1__abort_move__init(m)
+    m.pointee.image_id = a.bytes(imageID)
+    m.pointee.epoch = epoch
+    m.pointee.index = index
+    m.pointee.name = a.bytes(name)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__abort_move__init($0) }
+  }
+}
+
+public struct SetSlaveCondition: WireMessage, Equatable {
+  public var slave: String = ""
+  public var condition: SlaveCondition = SlaveCondition(rawValue: 0)
+  public var replacement: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__SetSlaveCondition>) throws(WireError) {
+    slave = try String(wire: c.pointee.slave)
+    condition = SlaveCondition(rawValue: c.pointee.condition.rawValue)
+    replacement = try String(wire: c.pointee.replacement)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SetSlaveCondition> {
+    let m = a.make(Sfmedir__V1__SetSlaveCondition.self)
+    sfmedir__v1__set_slave_condition__init(m)
+    m.pointee.slave = a.string(slave)
+    m.pointee.condition = Sfmedir__V1__SlaveCondition(rawValue: condition.rawValue)
+    m.pointee.replacement = a.string(replacement)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__set_slave_condition__init($0) }
+  }
+}
+
+public struct ForgetSlave: WireMessage, Equatable {
+  public var slave: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ForgetSlave>) throws(WireError) {
+    slave = try String(wire: c.pointee.slave)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ForgetSlave> {
+    let m = a.make(Sfmedir__V1__ForgetSlave.self)
+    sfmedir__v1__forget_slave__init(m)
+    m.pointee.slave = a.string(slave)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__forget_slave__init($0) }
+  }
+}
+
+public struct SetQuota: WireMessage, Equatable {
+  public var owner: String = ""
+  public var maximumBytes: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__SetQuota>) throws(WireError) {
+    owner = try String(wire: c.pointee.owner)
+    maximumBytes = c.pointee.maximum_bytes
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SetQuota> {
+    let m = a.make(Sfmedir__V1__SetQuota.self)
+    sfmedir__v1__set_quota__init(m)
+    m.pointee.owner = a.string(owner)
+    m.pointee.maximum_bytes = maximumBytes
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__set_quota__init($0) }
+  }
+}
+
 public struct LogCommand: WireMessage, Equatable {
   public var beginUpload: BeginUpload?
   public var commitUpload: CommitUpload?
@@ -183,6 +354,12 @@ public struct LogCommand: WireMessage, Equatable {
   public var deleteImage: DeleteImage?
   public var shadowsCollected: ShadowsCollected?
   public var proposedAtMilliseconds: UInt64 = 0
+  public var beginMove: BeginMove?
+  public var commitMove: CommitMove?
+  public var abortMove: AbortMove?
+  public var setSlaveCondition: SetSlaveCondition?
+  public var forgetSlave: ForgetSlave?
+  public var setQuota: SetQuota?
 
   public init() {}
 
@@ -193,6 +370,12 @@ public struct LogCommand: WireMessage, Equatable {
     if let p = c.pointee.delete_image { deleteImage = try DeleteImage(c: p) }
     if let p = c.pointee.shadows_collected { shadowsCollected = try ShadowsCollected(c: p) }
     proposedAtMilliseconds = c.pointee.proposed_at_milliseconds
+    if let p = c.pointee.begin_move { beginMove = try BeginMove(c: p) }
+    if let p = c.pointee.commit_move { commitMove = try CommitMove(c: p) }
+    if let p = c.pointee.abort_move { abortMove = try AbortMove(c: p) }
+    if let p = c.pointee.set_slave_condition { setSlaveCondition = try SetSlaveCondition(c: p) }
+    if let p = c.pointee.forget_slave { forgetSlave = try ForgetSlave(c: p) }
+    if let p = c.pointee.set_quota { setQuota = try SetQuota(c: p) }
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__LogCommand> {
@@ -204,6 +387,12 @@ public struct LogCommand: WireMessage, Equatable {
     if let v = deleteImage { m.pointee.delete_image = v.encode(into: a) }
     if let v = shadowsCollected { m.pointee.shadows_collected = v.encode(into: a) }
     m.pointee.proposed_at_milliseconds = proposedAtMilliseconds
+    if let v = beginMove { m.pointee.begin_move = v.encode(into: a) }
+    if let v = commitMove { m.pointee.commit_move = v.encode(into: a) }
+    if let v = abortMove { m.pointee.abort_move = v.encode(into: a) }
+    if let v = setSlaveCondition { m.pointee.set_slave_condition = v.encode(into: a) }
+    if let v = forgetSlave { m.pointee.forget_slave = v.encode(into: a) }
+    if let v = setQuota { m.pointee.set_quota = v.encode(into: a) }
     return m
   }
 

@@ -196,6 +196,7 @@ public struct SlaveStatusReply: WireMessage, Equatable {
   public var scrubbedBytes: UInt64 = 0
   public var scrubFindings: UInt64 = 0
   public var badShadows: UInt64 = 0
+  public var reserveBytes: UInt64 = 0
 
   public init() {}
 
@@ -212,6 +213,7 @@ public struct SlaveStatusReply: WireMessage, Equatable {
     scrubbedBytes = c.pointee.scrubbed_bytes
     scrubFindings = c.pointee.scrub_findings
     badShadows = c.pointee.bad_shadows
+    reserveBytes = c.pointee.reserve_bytes
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SlaveStatusReply> {
@@ -229,6 +231,7 @@ public struct SlaveStatusReply: WireMessage, Equatable {
     m.pointee.scrubbed_bytes = scrubbedBytes
     m.pointee.scrub_findings = scrubFindings
     m.pointee.bad_shadows = badShadows
+    m.pointee.reserve_bytes = reserveBytes
     return m
   }
 

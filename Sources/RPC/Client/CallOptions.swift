@@ -1,3 +1,4 @@
+import Base
 import Messages
 
 /// How one call is made.
@@ -31,7 +32,7 @@ public struct CallOptions: Sendable {
     }
   }
 
-  var timeoutNanoseconds: UInt64 { nanoseconds(timeout) }
+  var timeoutNanoseconds: UInt64 { timeout.wholeNanoseconds }
 }
 
 /// Sees every call that a channel makes: for tracing, metrics, credentials of one's own.

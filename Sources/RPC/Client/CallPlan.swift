@@ -139,7 +139,7 @@ struct CallPlan {
     }
     actions.append(.attempt(attempt))
     if let hedging, hedges + 1 < hedging.attempts, core.balancer.count > 1 {
-      let delay = nanoseconds(hedging.delay)
+      let delay = hedging.delay.wholeNanoseconds
       if delay < deadline - now {
         hedgeTimer = nextTimer()
         actions.append(.wait(timer: hedgeTimer!, until: now + delay))
@@ -270,11 +270,4 @@ struct CallPlan {
     retryTimer = nextTimer()
     return [.wait(timer: retryTimer!, until: now + delay)]
   }
-}
-
-/// Bounded below by 0 and above by a century.
-func nanoseconds(_ duration: Duration) -> UInt64 {
-  let (seconds, attoseconds) = duration.components
-  guard seconds >= 0, attoseconds >= 0 else { return 0 }
-  return UInt64(min(seconds, 3_000_000_000)) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
 }

@@ -142,7 +142,7 @@ public final class ServiceClient: Sendable {
   ) -> CallPlan {
     CallPlan(
       method: method, idempotency: idempotency,
-      deadlineNanoseconds: SystemClock().monotonicNanoseconds() + nanoseconds(options.timeout),
+      deadlineNanoseconds: SystemClock().monotonicNanoseconds() + options.timeout.wholeNanoseconds,
       waitsForReady: options.waitsForReady, hedging: options.hedging)
   }
 

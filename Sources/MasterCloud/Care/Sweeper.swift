@@ -3,7 +3,7 @@ import Logging
 import Messages
 import RPC
 
-/// Clears up after uploads that died half-way and images that were deleted.
+/// Clears up after uploads and moves that died half-way, shadows that moved, and images that were deleted.
 ///
 /// It acts on names that the replicated log holds, never on what a slave happens to list, so that it
 /// cannot remove a shadow that an image needs.
@@ -11,7 +11,8 @@ struct Sweeper: Sendable {
   let state: ClusterState
   let log: any ReplicatedLog
   let slaves: SlaveDirectory
-  let active: ActiveUploads
+  let active: ActiveSet<PendingUpload>
+  let activeMoves: ActiveSet<PendingMove>
   let logger: Logger
 
   private static let batch = 200
@@ -25,6 +26,15 @@ struct Sweeper: Sendable {
       command.abortUpload = abort
       _ = try await log.propose(command)
       logger.info("a half-finished upload was given up", metadata: ["epoch": "\(upload.epoch)"])
+    }
+    for move in try await state.pendingMoves() where !activeMoves.contains(move) {
+      var abort = AbortMove()
+      abort.imageID = move.imageID
+      (abort.epoch, abort.index, abort.name) = (move.epoch, move.index, move.name)
+      var command = LogCommand()
+      command.abortMove = abort
+      _ = try await log.propose(command)
+      logger.info("a half-finished move was given up", metadata: ["slave": "\(move.slave)"])
     }
     for node in slaves.slaves.keys.sorted() where slaves.isReachable(node) {
       try await collect(on: node)

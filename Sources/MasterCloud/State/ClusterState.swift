@@ -109,6 +109,40 @@ actor ClusterState {
   }
 
   func counts() throws -> StateCounts { try machine.counts() }
+
+  // MARK: care
+
+  func pendingMoves() throws -> [PendingMove] { try machine.pendingMoves() }
+
+  func shadows(on slave: String, after name: [UInt8], limit: Int) throws -> [PlacedShadow] {
+    try machine.shadows(on: slave, after: name, limit: limit)
+  }
+
+  func shadow(named name: [UInt8], on slave: String) throws -> PlacedShadow? {
+    try machine.shadow(named: name, on: slave)
+  }
+
+  /// Those names that the state does not have on this slave.
+  func unknown(_ names: [[UInt8]], on slave: String) throws -> [[UInt8]] {
+    try names.filter { try !machine.knows($0, on: slave) }
+  }
+
+  func shadowCount(on slave: String) throws -> Int { try machine.shadowCount(on: slave) }
+
+  func sharings(of ids: [[UInt8]]) throws -> [ImageSharing] {
+    try ids.compactMap { try machine.sharing(of: $0) }
+  }
+
+  func imageIDs(after id: [UInt8], limit: Int) throws -> [[UInt8]] {
+    try machine.imageIDs(after: id, limit: limit)
+  }
+
+  /// Slaves on which images have shadows, configured or not.
+  func holders() throws -> [String] { try machine.holders() }
+
+  func decisions() throws -> [String: SlaveDecision] { try machine.decisions() }
+  func owners() throws -> [OwnerUsage] { try machine.owners() }
+
   func checkpoint() throws { try machine.checkpoint() }
 
   /// The nearest records over all code spaces asked for; by distance, then by id.

@@ -7,21 +7,27 @@ import RPC
 /// A master: its state, its slaves, and the methods of the service MasterCloud.
 public final class MasterService: Sendable {
   private let node: String
-  private let configuration: MasterConfiguration
+  let configuration: MasterConfiguration
   /// Taken before anything in the folder is opened, given back last.
   private let lock: any DiskLock
-  private let state: ClusterState
-  private let log: any ReplicatedLog
-  private let slaves: SlaveDirectory
+  let state: ClusterState
+  let log: any ReplicatedLog
+  let slaves: SlaveDirectory
+  let bad = BadShadows()
+  let keys: KeyRing
+  let reader: ShadowReader
+  let survey: CareSurvey
+  let care: ClusterCare
+  private let foreground = ForegroundGauge()
   private let uploads: UploadPipeline
   private let fetches: FetchPipeline
-  private let sweeper: Sweeper
-  private let logger: Logger
+  let sweeper: Sweeper
+  let logger: Logger
   private let bytesInMemory = Locked(0)
   private let background = Locked<[Task<Void, Never>]>([])
 
   private static let maximumResults = 1000
-  private static let maximumListed = 500
+  static let maximumListed = 500
   private static let pieceBytes = 512 << 10
 
   /// Opens the state under `directory`, which must exist, and replays the log.
@@ -42,25 +48,44 @@ public final class MasterService: Sendable {
     let log = try await SingleVoterLog.open(
       directory: directory + "/log", state: state, logger: logger)
     self.log = log
-    slaves = SlaveDirectory(
-      configuration.slaves, cluster: cluster, dialer: dialer, logger: logger)
-    let active = ActiveUploads()
+    self.keys = keys
+    let slaves = SlaveDirectory(
+      configuration.slaves, cluster: cluster, dialer: dialer,
+      repairAfter: configuration.care.repairAfter, logger: logger)
+    self.slaves = slaves
+    let activeUploads = ActiveSet<PendingUpload>()
+    let activeMoves = ActiveSet<PendingMove>()
+    let reader = ShadowReader(
+      slaves: slaves, state: state, bad: bad, hedgeAfter: configuration.hedgeAfter, logger: logger)
+    self.reader = reader
     uploads = UploadPipeline(
       configuration: configuration, state: state, log: log, slaves: slaves, keys: keys,
-      active: active, logger: logger)
-    fetches = FetchPipeline(
-      configuration: configuration, slaves: slaves, keys: keys, logger: logger)
-    sweeper = Sweeper(state: state, log: log, slaves: slaves, active: active, logger: logger)
+      active: activeUploads, logger: logger)
+    fetches = FetchPipeline(reader: reader, state: state, keys: keys)
+    sweeper = Sweeper(
+      state: state, log: log, slaves: slaves, active: activeUploads, activeMoves: activeMoves,
+      logger: logger)
+    survey = CareSurvey(state: state, slaves: slaves, bad: bad, keys: keys, logger: logger)
+    care = ClusterCare(
+      state: state, slaves: slaves, survey: survey,
+      audit: SlaveAudit(state: state, slaves: slaves, bad: bad, logger: logger),
+      mover: ShadowMover(
+        state: state, log: log, slaves: slaves, keys: keys, reader: reader, bad: bad,
+        active: activeMoves, spreading: configuration.surviveLossOf, progress: CareProgress()),
+      balance: Balance(
+        threshold: configuration.care.balanceThreshold, spreading: configuration.surviveLossOf),
+      pace: CarePace(configuration.care, foreground: foreground),
+      configuration: configuration.care, logger: logger)
   }
 
-  /// Looks at the slaves once, then keeps looking and sweeping until ``stop()``.
+  /// Looks at the slaves once, then keeps looking, sweeping and caring until ``stop()``.
   public func start() async {
-    await slaves.poll()
-    let (slaves, sweeper, logger) = (slaves, sweeper, logger)
+    await look()
+    let (sweeper, care, logger) = (sweeper, care, logger)
     let watching = Task {
       while !Task.isCancelled {
         try? await Task.sleep(for: .seconds(1))
-        if !Task.isCancelled { await slaves.poll() }
+        if !Task.isCancelled { await self.look() }
       }
     }
     let sweeping = Task {
@@ -73,7 +98,18 @@ public final class MasterService: Sendable {
         try? await Task.sleep(for: .seconds(5))
       }
     }
-    background.withLock { $0 = [watching, sweeping] }
+    let caring = Task(priority: .utility) { await care.run() }
+    background.withLock { $0 = [watching, sweeping, caring] }
+  }
+
+  /// Asks every slave how it is, and the state what operators decided about them.
+  func look(timeout: Duration = SlaveDirectory.statusTimeout) async {
+    do {
+      slaves.set(try await state.decisions())
+    } catch {
+      logger.error("the state cannot be read", metadata: ["reason": "\(error)"])
+    }
+    await slaves.poll(timeout: timeout)
   }
 
   /// After the server has drained: nothing may be proposed any more.
@@ -87,13 +123,20 @@ public final class MasterService: Sendable {
   }
 
   public func register(on router: inout Router) {
-    router.streaming(MasterCloudMethods.putImage) { try await self.putImage($0) }
+    router.streaming(MasterCloudMethods.putImage) { call in
+      try await self.foreground.run { try await self.putImage(call) }
+    }
     router.unary(MasterCloudMethods.hasImages) { try await self.hasImages($0, $1) }
-    router.streaming(MasterCloudMethods.searchImages) { try await self.searchImages($0) }
-    router.streaming(MasterCloudMethods.fetchImage) { try await self.fetchImage($0) }
+    router.streaming(MasterCloudMethods.searchImages) { call in
+      try await self.foreground.run { try await self.searchImages(call) }
+    }
+    router.streaming(MasterCloudMethods.fetchImage) { call in
+      try await self.foreground.run { try await self.fetchImage(call) }
+    }
     router.unary(MasterCloudMethods.deleteImage) { try await self.deleteImage($0, $1) }
     router.unary(MasterCloudMethods.listImages) { try await self.listImages($0, $1) }
     router.unary(MasterCloudMethods.clusterStatus) { _, _ in try await self.status() }
+    registerCare(on: &router)
   }
 
   // MARK: storing
@@ -299,7 +342,7 @@ public final class MasterService: Sendable {
     // A master whose log failed is not well, whatever else it could tell.
     try await log.readBarrier()
     // Whoever asks wants to know about now, not about the last look.
-    await slaves.poll(timeout: .seconds(1))
+    await look(timeout: .seconds(1))
     let counts = try await state.counts()
     var reply = ClusterStatusReply()
     reply.node = node
@@ -309,7 +352,12 @@ public final class MasterService: Sendable {
     reply.pendingUploads = counts.pendingUploads
     reply.pendingDeletions = counts.pendingDeletions
     reply.appliedIndex = try await state.appliedIndex()
-    reply.slaves = slaves.summary()
+    var placed: [String: Int] = [:]
+    for (slave, decision) in try await state.decisions() where decision.condition != .active {
+      placed[slave] = try await state.shadowCount(on: slave)
+    }
+    reply.slaves = slaves.summary(bad: bad, placed: placed)
+    reply.care = care.progress.status
     return reply
   }
 }

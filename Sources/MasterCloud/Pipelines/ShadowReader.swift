@@ -1,68 +1,19 @@
 import Base
-import Enrollment
 import Logging
 import Messages
 import RPC
 import Shadows
 
-/// ImgReconstruct (paper, Algorithm 3): r shadows from the slaves that answer first, each checked before use.
-struct FetchPipeline: Sendable {
-  let configuration: MasterConfiguration
+/// Reads shadows from slaves; none is given on whose digest differs from the recorded one.
+struct ShadowReader: Sendable {
   let slaves: SlaveDirectory
-  let keys: KeyRing
+  let state: ClusterState
+  let bad: BadShadows
+  /// How long a shadow may keep a reader waiting before another slave is asked too.
+  let hedgeAfter: Duration
   let logger: Logger
 
-  /// The encrypted image, identical to what was stored.
-  func fetch(_ image: StoredImage, within context: CallContext) async throws -> [UInt8] {
-    guard let id = ImageID(image.record.imageID) else {
-      preconditionFailure("a stored id of \(image.record.imageID.count) bytes")
-    }
-    guard let scheme = ShadowSchemes.named(image.scheme) else {
-      throw RPCError(
-        .unimplemented,
-        "image \(id) was split by '\(image.scheme)', which this master does not know",
-        reason: "UnknownScheme")
-    }
-    let threshold = try threshold(of: image, id)
-    let shadows = try await collect(image, id, scheme.format, threshold, within: context)
-    let digests = Dictionary(
-      uniqueKeysWithValues: image.placements.map { (Int($0.index), $0.digest) })
-    let expected = image.record.sealedDigest
-    do {
-      return try await offload {
-        let sealed = try scheme.join(
-          shadows: shadows, threshold: threshold, expectedDigests: digests)
-        // The shadows were right, each by itself; the whole is checked as the paper's step 12 would.
-        guard sha256(sealed) == expected else {
-          throw RPCError(
-            .dataLoss, "the rebuilt image has another digest", reason: "DigestMismatch")
-        }
-        return sealed
-      }
-    } catch let error as ShadowError {
-      throw RPCError(.dataLoss, "image \(id): \(error)", reason: "ContradictoryShadows")
-    }
-  }
-
-  private func threshold(of image: StoredImage, _ id: ImageID) throws(RPCError) -> Int {
-    do {
-      let encrypted = try EncryptedThreshold(parsing: image.encryptedThreshold)
-      guard let key = keys.key(.threshold, version: encrypted.keyVersion) else {
-        throw RPCError(
-          .failedPrecondition, "this master lacks threshold key version \(encrypted.keyVersion)",
-          reason: "NoKey")
-      }
-      return try encrypted.open(key: key, imageID: id, epoch: image.epoch)
-    } catch let error as RPCError {
-      throw error
-    } catch {
-      throw RPCError(.dataLoss, "image \(id): \(error)", reason: "ThresholdUnreadable")
-    }
-  }
-
-  // MARK: collecting shadows
-
-  private enum Arrival: Sendable {
+  enum Arrival: Sendable {
     case shadow(Shadow)
     case failed(ShadowPlacement, RPCError)
     case corrupt(ShadowPlacement)
@@ -71,14 +22,14 @@ struct FetchPipeline: Sendable {
   }
 
   /// r verified shadows: r slaves are asked at once, one more whenever one fails, lies or is slow.
-  private func collect(
-    _ image: StoredImage, _ id: ImageID, _ format: ShadowFormat, _ threshold: Int,
+  ///
+  /// - Parameter excluded: indices that nobody is asked for.
+  func collect(
+    _ sharing: OpenedSharing, of image: StoredImage, excluding excluded: Set<UInt32> = [],
     within context: CallContext
   ) async throws -> [Shadow] {
-    // Those that answer first; among them at random, so that reads spread.
-    let order =
-      image.placements.filter { slaves.isReachable($0.slave) }.shuffled()
-      + image.placements.filter { !slaves.isReachable($0.slave) }.shuffled()
+    let order = order(image.placements.filter { !excluded.contains($0.index) })
+    let threshold = sharing.threshold
     return try await withThrowingTaskGroup(of: Arrival.self) { group in
       var remaining = order[...]
       var shadows: [Shadow] = []
@@ -88,10 +39,10 @@ struct FetchPipeline: Sendable {
       func askNext() {
         guard let placement = remaining.popFirst() else { return }
         running += 1
-        group.addTask { await fetch(placement, of: image, id, format, within: context) }
+        group.addTask { await read(placement, of: image, sharing, within: context) }
       }
       func watch() {
-        let delay = configuration.hedgeAfter
+        let delay = hedgeAfter
         group.addTask {
           try? await Task.sleep(for: delay)
           return .slow
@@ -112,7 +63,6 @@ struct FetchPipeline: Sendable {
           running -= 1
           corrupt += 1
           problems.append("\(placement.slave): corrupt shadow \(placement.index)")
-          slaves.reportCorruptShadow(on: placement.slave, image: id, index: placement.index)
           askNext()
         case .slow?:
           askNext()
@@ -129,7 +79,7 @@ struct FetchPipeline: Sendable {
         let gone = image.placements.count - corrupt < threshold
         throw RPCError(
           gone ? .dataLoss : .unavailable,
-          "image \(id): \(shadows.count) good shadows, \(threshold) are needed"
+          "image \(sharing.id): \(shadows.count) good shadows, \(threshold) are needed"
             + " (\(problems.sorted().joined(separator: "; ")))",
           reason: "NotEnoughShadows")
       }
@@ -137,8 +87,32 @@ struct FetchPipeline: Sendable {
     }
   }
 
+  /// Those first that are likely to answer and to be right; among equals at random, so that reads spread.
+  private func order(_ placements: [ShadowPlacement]) -> [ShadowPlacement] {
+    func rank(_ placement: ShadowPlacement) -> Int {
+      if !slaves.isReachable(placement.slave) { return 2 }
+      return bad.contains(placement.name, on: placement.slave) ? 1 : 0
+    }
+    let ranked = placements.shuffled().map { (rank: rank($0), placement: $0) }
+    return (0...2).flatMap { rank in ranked.filter { $0.rank == rank }.map(\.placement) }
+  }
+
+  /// One shadow; a corrupt one is noted, so that care mends it.
+  func read(
+    _ placement: ShadowPlacement, of image: StoredImage, _ sharing: OpenedSharing,
+    within context: CallContext
+  ) async -> Arrival {
+    let arrival = await fetch(placement, of: image, sharing, within: context)
+    switch arrival {
+    case .corrupt: await note(placement, sharing.id)
+    case .shadow: bad.remove(placement.name, on: placement.slave)
+    case .failed, .slow: break
+    }
+    return arrival
+  }
+
   private func fetch(
-    _ placement: ShadowPlacement, of image: StoredImage, _ id: ImageID, _ format: ShadowFormat,
+    _ placement: ShadowPlacement, of image: StoredImage, _ sharing: OpenedSharing,
     within context: CallContext
   ) async -> Arrival {
     do {
@@ -151,8 +125,8 @@ struct FetchPipeline: Sendable {
         return .failed(placement, RPCError(.dataLoss, "an empty answer"))
       }
       let body = try await call.receiveBulk(
-        count: header.bodyBytes, maximum: shadowBytesMaximum(image))
-      return await verify(body, placement, image, id, format)
+        count: header.bodyBytes, maximum: Self.maximumBytes(image))
+      return await verify(body, placement, image, sharing)
     } catch {
       // The slave's own checksum failed: it knows that it lost this one.
       if error.code == .dataLoss || error.code == .notFound { return .corrupt(placement) }
@@ -162,23 +136,34 @@ struct FetchPipeline: Sendable {
   }
 
   /// A shadow is at most about the secret with the overhead of the smallest r; a slave may claim any length.
-  private func shadowBytesMaximum(_ image: StoredImage) -> Int {
+  private static func maximumBytes(_ image: StoredImage) -> Int {
     2 * Int(clamping: image.record.sealedBytes) + 4096
   }
 
   private func verify(
-    _ body: [UInt8], _ placement: ShadowPlacement, _ image: StoredImage, _ id: ImageID,
-    _ format: ShadowFormat
+    _ body: [UInt8], _ placement: ShadowPlacement, _ image: StoredImage, _ sharing: OpenedSharing
   ) async -> Arrival {
     let verified: Shadow?? = try? await offload { () -> Shadow? in
       let header = try ShadowHeader(
-        format: format, index: Int(placement.index), epoch: image.epoch, imageID: id,
-        secretByteCount: Int(clamping: image.record.sealedBytes))
+        format: sharing.scheme.format, index: Int(placement.index), epoch: image.epoch,
+        imageID: sharing.id, secretByteCount: Int(clamping: image.record.sealedBytes))
       let shadow = Shadow(header: header, body: body)
       return constantTimeEqual(shadow.digest(), placement.digest) ? shadow : nil
     }
     // No header, or another digest: both mean that these are not the bytes that were stored.
     guard let shadow = verified.flatMap({ $0 }) else { return .corrupt(placement) }
     return .shadow(shadow)
+  }
+
+  /// A shadow came back other than it was stored, unless it has moved or gone meanwhile, which is how that looks from here too.
+  private func note(_ placement: ShadowPlacement, _ id: ImageID) async {
+    guard (try? await state.shadow(named: placement.name, on: placement.slave)) != nil,
+      bad.insert(placement.name, on: placement.slave)
+    else { return }
+    logger.error(
+      "corrupt shadow",
+      metadata: [
+        "slave": "\(placement.slave)", "image": "\(id)", "shadow": "\(placement.index)",
+      ])
   }
 }

@@ -13,8 +13,9 @@ struct UploadPipeline: Sendable {
   let log: any ReplicatedLog
   let slaves: SlaveDirectory
   let keys: KeyRing
-  let active: ActiveUploads
+  let active: ActiveSet<PendingUpload>
   let logger: Logger
+  private let writer: ShadowWriter
   private let entropy = SystemEntropy()
   private let clock = SystemClock()
   private let scheme: any ShadowScheme
@@ -24,7 +25,7 @@ struct UploadPipeline: Sendable {
 
   init(
     configuration: MasterConfiguration, state: ClusterState, log: any ReplicatedLog,
-    slaves: SlaveDirectory, keys: KeyRing, active: ActiveUploads, logger: Logger
+    slaves: SlaveDirectory, keys: KeyRing, active: ActiveSet<PendingUpload>, logger: Logger
   ) {
     guard let scheme = ShadowSchemes.named(configuration.shadowScheme) else {
       preconditionFailure("no scheme '\(configuration.shadowScheme)'")
@@ -37,6 +38,7 @@ struct UploadPipeline: Sendable {
     self.keys = keys
     self.active = active
     self.logger = logger
+    writer = ShadowWriter(slaves: slaves)
   }
 
   /// Stores the sealed image; on return its placement has committed.
@@ -79,7 +81,7 @@ struct UploadPipeline: Sendable {
     // The intent is durable before the first shadow leaves, so that a crash leaves no nameless litter.
     var begin = BeginUpload()
     (begin.imageID, begin.epoch, begin.placements) = (id.bytes, epoch, placements)
-    begin.owner = record.owner
+    (begin.owner, begin.sealedBytes) = (record.owner, record.sealedBytes)
     let begun = try await propose { $0.beginUpload = begin }
     try begun.check()
     if begun.existed { return existing() }
@@ -108,35 +110,45 @@ struct UploadPipeline: Sendable {
     return try await log.propose(command)
   }
 
-  /// (r, s) and s different slaves, both at random.
+  /// (r, s) at random among those allowed, and s different slaves.
   private func place(avoiding failed: Set<String>) throws(RPCError) -> (Sharing, [String]) {
-    var nodes = slaves.writable.filter { !failed.contains($0) }
+    let candidates = slaves.candidates(for: .upload).filter { !failed.contains($0.node) }
+    let locations = candidates.map(\.location)
+    let survived = configuration.surviveLossOf
+    func survives(_ sharing: Sharing) -> Bool {
+      sharing.shadowCount
+        - survived.largestShare(of: sharing.shadowCount, among: locations) >= sharing.threshold
+    }
     let sharing: Sharing
     if let fixed = configuration.fixedSharing {
-      guard nodes.count >= fixed.shadowCount else {
+      guard candidates.count >= fixed.shadowCount else {
         throw RPCError(
           .unavailable,
-          "\(nodes.count) slaves take shadows, \(fixed.shadowCount) are needed",
+          "\(candidates.count) slaves take shadows, \(fixed.shadowCount) are needed",
           reason: "NotEnoughSlaves")
       }
       sharing = fixed
     } else {
       let policy = ThresholdPolicy(
         maximumThreshold: configuration.maximumThreshold,
-        minimumTolerance: configuration.minimumTolerance, liveSlaveCount: nodes.count,
-        allowAllSlaves: configuration.allowAllSlaves)
+        minimumTolerance: configuration.minimumTolerance, liveSlaveCount: candidates.count,
+        spareSlaves: configuration.spareSlaves)
       do {
-        sharing = try policy.draw(entropy: entropy)
+        sharing = try policy.draw(entropy: entropy, where: survives)
       } catch {
         throw RPCError(.unavailable, "\(error)", reason: "NotEnoughSlaves")
       }
     }
-    // Fisher-Yates, of which only the first s places matter.
-    for place in 0..<sharing.shadowCount {
-      let other = place + Int(entropy.uniform(below: UInt64(nodes.count - place)))
-      nodes.swapAt(place, other)
+    guard survives(sharing) else {
+      throw RPCError(
+        .unavailable,
+        "r = \(sharing.threshold) of s = \(sharing.shadowCount) would not survive the loss of a"
+          + " \(survived.rawValue) of the slaves that take shadows",
+        reason: "NotEnoughDomains")
     }
-    return (sharing, Array(nodes.prefix(sharing.shadowCount)))
+    let chosen = SlaveChoice(spreading: survived).choose(
+      sharing.shadowCount, from: candidates, entropy: entropy)
+    return (sharing, chosen.map(\.node))
   }
 
   private struct SplitShadow: Sendable {
@@ -183,23 +195,11 @@ struct UploadPipeline: Sendable {
     _ body: [UInt8], _ placement: ShadowPlacement, within context: CallContext
   ) async -> (String, RPCError)? {
     do {
-      let call = try await slaves.channel(to: placement.slave).open(
-        SlaveCloudMethods.putShadow,
+      try await writer.write(
+        body, named: placement.name, to: placement.slave,
         CallOptions(within: context, atMost: .seconds(30)))
-      var header = PutShadowHeader()
-      header.name = placement.name
-      header.bodyBytes = UInt64(body.count)
-      try await call.send(header)
-      try await call.send(bulk: body)
-      try await call.finishSending()
-      _ = try await call.receiveOnly()
       return nil
     } catch {
-      if error.code == .unavailable || error.code == .deadlineExceeded,
-        context.remaining > .zero
-      {
-        slaves.reportFailure(of: placement.slave, error)
-      }
       return (placement.slave, error)
     }
   }
@@ -256,13 +256,4 @@ struct ShadowWriteFailure: Error, RPCErrorConvertible {
     let list = failures.map { "\($0.slave): \($0.error.message)" }.joined(separator: "; ")
     return RPCError(.unavailable, "shadows could not be written: \(list)", reason: "SlavesFailed")
   }
-}
-
-/// Uploads that this process is working on, which the sweep leaves alone.
-final class ActiveUploads: Sendable {
-  private let uploads = Locked<Set<PendingUpload>>([])
-
-  func insert(_ upload: PendingUpload) { uploads.withLock { _ = $0.insert(upload) } }
-  func remove(_ upload: PendingUpload) { uploads.withLock { _ = $0.remove(upload) } }
-  func contains(_ upload: PendingUpload) -> Bool { uploads.withLock { $0.contains(upload) } }
 }

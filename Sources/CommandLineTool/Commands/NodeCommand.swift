@@ -1,0 +1,240 @@
+import ArgumentParser
+import Base
+import Messages
+import RPC
+
+struct NodeCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "node",
+    abstract: "Slaves that go, come and are replaced: drain, replace, activate, forget.",
+    discussion: """
+      A drained slave serves what it has until every shadow has been copied elsewhere; one that is \
+      replaced is gone, and what it had is rebuilt from the others at once. Both are decisions in the \
+      masters' log: they survive restarts.
+
+      EXAMPLE
+        sfmedir node list
+        sfmedir node drain scs-3 --wait
+        sfmedir node replace scs-4 --with scs-11
+      """,
+    subcommands: [
+      NodeListCommand.self, NodeDrainCommand.self, NodeReplaceCommand.self,
+      NodeActivateCommand.self, NodeForgetCommand.self,
+    ],
+    defaultSubcommand: NodeListCommand.self)
+}
+
+struct NodeListCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "list",
+    abstract:
+      "List the slaves: where they stand, what was decided about them, how full and how sound they are.",
+    discussion: """
+      EXAMPLE
+        sfmedir node list
+
+      JSON: a line {"type":"slave"} for each with the keys of 'sfmedir status'.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    let cluster = try await connection.connect(output)
+    let state = try await MasterCalls(cluster, connection.timeouts).status()
+    var table = Table([
+      .init("slave"), .init("zone"), .init("rack"), .init("host"), .init("condition"),
+      .init("shadows", .right), .init("stored", .right), .init("free", .right),
+      .init("bad", .right), .init("last full scrub"),
+    ])
+    for slave in state.slaves {
+      output.emit(ClusterReport.line(of: slave))
+      table.add([
+        slave.node, slave.zone, slave.rack, slave.host, SlaveText.condition(of: slave),
+        "\(slave.shadows)", Units.bytes(slave.storedBytes), Units.bytes(slave.freeBytes),
+        "\(slave.badShadows)", Units.time(milliseconds: slave.lastFullScrubMilliseconds),
+      ])
+    }
+    output.print(table)
+    return .success
+  }
+}
+
+struct NodeDrainCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "drain",
+    abstract: "Move everything off a slave, which serves on meanwhile.",
+    discussion: """
+      It gets no new shadows. Once it is empty it may be stopped, and forgotten after that; \
+      'sfmedir node activate' takes the decision back.
+
+      EXAMPLE
+        sfmedir node drain scs-3 --wait
+
+      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows.
+
+      Exit codes: 0; 66 no such slave; 75 with --wait: shadows are left that no other slave can take; \
+      see docs/command-line.md.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+  @OptionGroup var wish: SlaveWish
+
+  @Argument(help: "The slave.") var slave: String
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    try await wish.decide(slave, .draining, connection, output)
+  }
+}
+
+struct NodeReplaceCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "replace",
+    abstract: "Declare a slave lost: what it had is rebuilt on others at once.",
+    discussion: """
+      Nothing on it counts any more, also where it still answers. A new slave stands in the masters' \
+      configuration before it can take over.
+
+      EXAMPLE
+        sfmedir node replace scs-4 --with scs-11 --wait
+
+      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows.
+
+      Exit codes: 0; 66 no such slave; 75 with --wait: shadows are left that cannot be rebuilt; \
+      see docs/command-line.md.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+  @OptionGroup var wish: SlaveWish
+
+  @Argument(help: "The slave that is lost.") var slave: String
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    try await wish.decide(slave, .lost, connection, output)
+  }
+}
+
+struct NodeActivateCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "activate",
+    abstract: "Let a slave take shadows again that was drained or declared lost.",
+    discussion: """
+      What it still has of images that were rebuilt elsewhere meanwhile is removed from it.
+
+      EXAMPLE
+        sfmedir node activate scs-3
+
+      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+
+  @Argument(help: "The slave.") var slave: String
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    let calls = MasterCalls(try await connection.connect(output), connection.timeouts)
+    try await calls.set(slave, .active, replacement: "")
+    let state = try await calls.slave(slave)
+    output.emit(SlaveWish.line(of: state))
+    output.print("\(slave) is active")
+    return .success
+  }
+}
+
+struct NodeForgetCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "forget",
+    abstract: "Forget a slave that is stopped and will not come back.",
+    discussion: """
+      Refused while images have shadows there. Take it out of the masters' configuration afterwards.
+
+      EXAMPLE
+        sfmedir node forget scs-3
+
+      JSON: one line {"type":"slave"} with node.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+
+  @Argument(help: "The slave.") var slave: String
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    let calls = MasterCalls(try await connection.connect(output), connection.timeouts)
+    var request = ForgetSlaveRequest()
+    request.slave = slave
+    _ = try await calls.call(
+      MasterCloudMethods.forgetSlave, request, during: "forgetting \(slave)")
+    output.emit(["type": "slave", "node": .string(slave)])
+    output.print("\(slave) is forgotten")
+    return .success
+  }
+}
+
+/// Options of the commands that empty a slave.
+struct SlaveWish: ParsableArguments, Sendable {
+  @Option(
+    name: .customLong("with"),
+    help: ArgumentHelp("The slave that gets its shadows where possible.", valueName: "slave"))
+  var replacement: String?
+
+  @Flag(help: "Wait until nothing is left there, with progress.") var wait = false
+
+  static func line(of slave: SlaveHealth) -> JSONObject {
+    [
+      "type": "slave", "node": .string(slave.node),
+      "condition": .string(SlaveText.name(of: slave.condition)),
+      "replacement": .string(slave.replacement), "placed_shadows": JSONValue(slave.placedShadows),
+    ]
+  }
+
+  func decide(
+    _ slave: String, _ condition: SlaveCondition, _ connection: ConnectionOptions,
+    _ output: Output
+  ) async throws -> ExitStatus {
+    let calls = MasterCalls(try await connection.connect(output), connection.timeouts)
+    try await calls.set(slave, condition, replacement: replacement ?? "")
+    var state = try await calls.slave(slave)
+    if wait {
+      let outcome = try await waitUntilEmpty(slave, calls, output)
+      state = try await calls.slave(slave)
+      output.emit(Self.line(of: state))
+      guard outcome else {
+        throw CommandFailure(
+          .temporary,
+          "\(Units.count(Int(clamping: state.placedShadows), "shadow")) of \(slave) cannot be placed",
+          advice: "'sfmedir endangered' lists the images, 'sfmedir why ID' says what one waits for")
+      }
+      output.print("nothing is left on \(slave)")
+      return .success
+    }
+    output.emit(Self.line(of: state))
+    let left = Units.count(Int(clamping: state.placedShadows), "shadow")
+    output.print(
+      "\(slave) is \(SlaveText.name(of: condition)), \(left) to go; see 'sfmedir status'")
+    return .success
+  }
+
+  /// False where the master has tried everything and some are left.
+  private func waitUntilEmpty(
+    _ slave: String, _ calls: MasterCalls, _ output: Output
+  ) async throws -> Bool {
+    let line = CareLine(output: output)
+    defer { line.finish() }
+    var stuck = 0
+    while true {
+      let status = try await calls.status()
+      let left = status.slaves.first { $0.node == slave }?.placedShadows ?? 0
+      if left == 0 { return true }
+      let care = status.care ?? CareStatus()
+      line.show(care)
+      // Nothing under way and nothing more to try, several times in a row.
+      stuck = care.pendingShadows == 0 && care.waitingShadows > 0 ? stuck + 1 : 0
+      if stuck > 20 { return false }
+      try await Task.sleep(for: .milliseconds(500))
+    }
+  }
+}
