@@ -2043,12 +2043,12 @@ static const ProtobufCFieldDescriptor sfmedir__v1__slave_health__field_descripto
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "counted_on",
+    "given_up",
     23,
     PROTOBUF_C_LABEL_NONE,
     PROTOBUF_C_TYPE_BOOL,
     0,   /* quantifier_offset */
-    offsetof(Sfmedir__V1__SlaveHealth, counted_on),
+    offsetof(Sfmedir__V1__SlaveHealth, given_up),
     NULL,
     NULL,
     0,             /* flags */
@@ -2060,8 +2060,8 @@ static const unsigned sfmedir__v1__slave_health__field_indices_by_name[] = {
   19,   /* field[19] = bad_shadows */
   10,   /* field[10] = condition */
   8,   /* field[8] = corrupt_shadows */
-  22,   /* field[22] = counted_on */
   6,   /* field[6] = free_bytes */
+  22,   /* field[22] = given_up */
   12,   /* field[12] = host */
   16,   /* field[16] = last_full_scrub_milliseconds */
   3,   /* field[3] = last_seen_milliseconds */
@@ -2100,7 +2100,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_health__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__slave_health__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptors[15] =
+static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptors[16] =
 {
   {
     "pending_shadows",
@@ -2282,6 +2282,18 @@ static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "off",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, off),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
   11,   /* field[11] = balancing_shadows */
@@ -2293,6 +2305,7 @@ static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
   8,   /* field[8] = fewest_losses_survived */
   14,   /* field[14] = last_problem */
   9,   /* field[9] = lost_images */
+  15,   /* field[15] = off */
   1,   /* field[1] = pending_bytes */
   2,   /* field[2] = pending_images */
   0,   /* field[0] = pending_shadows */
@@ -2303,7 +2316,7 @@ static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
 static const ProtobufCIntRange sfmedir__v1__care_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 15 }
+  { 0, 16 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor =
 {
@@ -2313,7 +2326,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor =
   "Sfmedir__V1__CareStatus",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__CareStatus),
-  15,
+  16,
   sfmedir__v1__care_status__field_descriptors,
   sfmedir__v1__care_status__field_indices_by_name,
   1,  sfmedir__v1__care_status__number_ranges,

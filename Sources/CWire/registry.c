@@ -136,6 +136,7 @@ static const sfm_registered_method methods[] = {
   {"scs", &sfmedir__v1__slave_cloud__descriptor, "DeleteShadows", 0, 0, 2},
   {"scs", &sfmedir__v1__slave_cloud__descriptor, "ListShadows", 0, 0, 1},
   {"scs", &sfmedir__v1__slave_cloud__descriptor, "ListBadShadows", 0, 0, 1},
+  {"scs", &sfmedir__v1__slave_cloud__descriptor, "StartScrub", 0, 0, 2},
   {"scs", &sfmedir__v1__slave_cloud__descriptor, "SlaveStatus", 0, 0, 1},
   {"mcs", &sfmedir__v1__master_cloud__descriptor, "PutImage", 1, 0, 2},
   {"mcs", &sfmedir__v1__master_cloud__descriptor, "HasImages", 0, 0, 1},

@@ -949,13 +949,14 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_status_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__slave_status_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor sfmedir__v1__slave_cloud__method_descriptors[6] =
+static const ProtobufCMethodDescriptor sfmedir__v1__slave_cloud__method_descriptors[7] =
 {
   { "PutShadow", &sfmedir__v1__put_shadow_header__descriptor, &sfmedir__v1__put_shadow_reply__descriptor },
   { "GetShadow", &sfmedir__v1__get_shadow_request__descriptor, &sfmedir__v1__get_shadow_header__descriptor },
   { "DeleteShadows", &sfmedir__v1__delete_shadows_request__descriptor, &sfmedir__v1__delete_shadows_reply__descriptor },
   { "ListShadows", &sfmedir__v1__list_shadows_request__descriptor, &sfmedir__v1__list_shadows_reply__descriptor },
   { "ListBadShadows", &sfmedir__v1__list_shadows_request__descriptor, &sfmedir__v1__list_shadows_reply__descriptor },
+  { "StartScrub", &sfmedir__v1__empty__descriptor, &sfmedir__v1__empty__descriptor },
   { "SlaveStatus", &sfmedir__v1__empty__descriptor, &sfmedir__v1__slave_status_reply__descriptor },
 };
 const unsigned sfmedir__v1__slave_cloud__method_indices_by_name[] = {
@@ -964,7 +965,8 @@ const unsigned sfmedir__v1__slave_cloud__method_indices_by_name[] = {
   4,        /* ListBadShadows */
   3,        /* ListShadows */
   0,        /* PutShadow */
-  5         /* SlaveStatus */
+  6,        /* SlaveStatus */
+  5         /* StartScrub */
 };
 const ProtobufCServiceDescriptor sfmedir__v1__slave_cloud__descriptor =
 {
@@ -973,7 +975,7 @@ const ProtobufCServiceDescriptor sfmedir__v1__slave_cloud__descriptor =
   "SlaveCloud",
   "Sfmedir__V1__SlaveCloud",
   "sfmedir.v1",
-  6,
+  7,
   sfmedir__v1__slave_cloud__method_descriptors,
   sfmedir__v1__slave_cloud__method_indices_by_name
 };
@@ -1017,13 +1019,21 @@ void sfmedir__v1__slave_cloud__list_bad_shadows(ProtobufCService *service,
   assert(service->descriptor == &sfmedir__v1__slave_cloud__descriptor);
   service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
+void sfmedir__v1__slave_cloud__start_scrub(ProtobufCService *service,
+                                           const Sfmedir__V1__Empty *input,
+                                           Sfmedir__V1__Empty_Closure closure,
+                                           void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__slave_cloud__descriptor);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
 void sfmedir__v1__slave_cloud__slave_status(ProtobufCService *service,
                                             const Sfmedir__V1__Empty *input,
                                             Sfmedir__V1__SlaveStatusReply_Closure closure,
                                             void *closure_data)
 {
   assert(service->descriptor == &sfmedir__v1__slave_cloud__descriptor);
-  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void sfmedir__v1__slave_cloud__init (Sfmedir__V1__SlaveCloud_Service *service,
                                      Sfmedir__V1__SlaveCloud_ServiceDestroy destroy)

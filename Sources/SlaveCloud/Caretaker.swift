@@ -30,6 +30,8 @@ struct ScrubState: Sendable {
   var lastFindings = 0
   /// Shadows that are here by name and cannot be read, by a scrub or by a read.
   var badNames: Set<[UInt8]> = []
+  /// Somebody asked for a pass now.
+  var isWanted = false
 
   static let maximumBadNames = 100_000
 
@@ -44,6 +46,7 @@ struct Caretaker: Sendable {
   let configuration: CareConfiguration
   let logger: Logger
   private let clock = SystemClock()
+  private let nap = Locked<Task<Void, Never>?>(nil)
 
   private static let stepBytes = 1 << 20
   /// So much is read between two looks at what else there is to do.
@@ -62,7 +65,22 @@ struct Caretaker: Sendable {
       await keeper.reopenIfThereIsRoom(configuration.freeBytesToReopen)
       await compact()
       // A pass that is under way goes on at once, or its rate would not be the configured one.
-      if await !scrubIfDue() { try? await Task.sleep(for: Self.pause) }
+      if await !scrubIfDue() { await rest() }
+    }
+  }
+
+  /// Ends the pause between two looks.
+  func wake() { nap.withLock { $0 }?.cancel() }
+
+  private func rest() async {
+    let pause = Task { _ = try? await Task.sleep(for: Self.pause) }
+    nap.withLock { $0 = pause }
+    // Asked for between the last look and this pause.
+    if keeper.scrub.withLock({ $0.isWanted }) { pause.cancel() }
+    await withTaskCancellationHandler {
+      await pause.value
+    } onCancel: {
+      pause.cancel()
     }
   }
 
@@ -101,12 +119,16 @@ struct Caretaker: Sendable {
 
   /// Some steps of a pass that is due or under way. True where it got on and is not at its end.
   func scrubIfDue(steps: Int = stepsBetweenSaves) async -> Bool {
+    let isWanted = keeper.scrub.withLock { state in
+      defer { state.isWanted = false }
+      return state.isWanted
+    }
     guard configuration.scrubBytesPerSecond > 0 else { return false }
     let before = keeper.scrub.withLock { $0.progress }
     let now = clock.wallMilliseconds()
     let interval = UInt64(max(0, configuration.scrubInterval.components.seconds)) * 1000
     let isDue =
-      before.position != .start || now >= before.lastFullMilliseconds &+ interval
+      isWanted || before.position != .start || now >= before.lastFullMilliseconds &+ interval
       || now < before.lastFullMilliseconds
     guard isDue else { return false }
     await scrub(steps: steps)

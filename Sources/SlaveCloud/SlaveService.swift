@@ -72,6 +72,15 @@ public final class SlaveService: Sendable {
     }
     router.unary(SlaveCloudMethods.listShadows) { request, _ in try self.listShadows(request) }
     router.unary(SlaveCloudMethods.listBadShadows) { request, _ in self.listBadShadows(request) }
+    router.unary(SlaveCloudMethods.startScrub) { _, _ in
+      guard self.caretaker.configuration.scrubBytesPerSecond > 0 else {
+        throw RPCError(
+          .failedPrecondition, "scrub_mib_per_second is 0 on \(self.node)", reason: "ScrubOff")
+      }
+      self.keeper.scrub.withLock { $0.isWanted = true }
+      self.caretaker.wake()
+      return Empty()
+    }
     router.unary(SlaveCloudMethods.slaveStatus) { _, _ in self.status() }
   }
 

@@ -109,6 +109,7 @@ struct MasterSettings: Sendable {
     _ file: ConfigurationFile
   ) throws(ConfigurationError) -> CareConfiguration {
     var care = CareConfiguration()
+    care.isOn = try file.boolean("care", default: true)
     care.repairAfter = .seconds(
       try file.integer("repair_after_seconds", default: 600, in: 1...30 * 86400))
     care.bytesPerSecond = try file.integer("repair_mib_per_second", default: 64, in: 0...4096) << 20

@@ -16,7 +16,7 @@ final class TestCluster: Sendable {
   private let sfmedir: String
   private let arguments: [String]
 
-  private init(slaves: Int, threshold: Int?, shadows: Int?) throws {
+  private init(slaves: Int, threshold: Int?, shadows: Int?, options: [String]) throws {
     directory = try TemporaryDirectory("cluster")
     // The daemons lie beside the test bundle, in the folder of the build's products.
     sfmedir =
@@ -27,16 +27,17 @@ final class TestCluster: Sendable {
     if let threshold, let shadows {
       arguments += ["--threshold", "\(threshold)", "--shadows", "\(shadows)"]
     }
-    arguments += ["--model", Self.modelPath]
+    arguments += ["--model", Self.modelPath] + options
     self.arguments = arguments
   }
 
   /// Starts a cluster, and stops it however the body ends.
   static func run(
-    slaves: Int, threshold: Int? = nil, shadows: Int? = nil,
+    slaves: Int, threshold: Int? = nil, shadows: Int? = nil, options: [String] = [],
     _ body: (TestCluster) async throws -> Void
   ) async throws {
-    let cluster = try TestCluster(slaves: slaves, threshold: threshold, shadows: shadows)
+    let cluster = try TestCluster(
+      slaves: slaves, threshold: threshold, shadows: shadows, options: options)
     do {
       try await cluster.up()
       try await body(cluster)

@@ -65,7 +65,7 @@ import Testing
       try slaves.map { "\(try $0.address("address"))" } == [
         "127.0.0.1:20001", "127.0.0.1:20002", "127.0.0.1:20003",
       ])
-    #expect(try master.boolean("allow_all_slaves", default: false))
+    #expect(try master.integer("spare_slaves", default: 1, in: 0...9) == 0)
     try master.finish()
 
     let keyControl = try ConfigurationFile(path: folder.configuration("kce-1"))

@@ -87,15 +87,45 @@ import Testing
     #expect(
       ClusterReport.line(of: slave).keys == [
         "type", "node", "address", "reachable", "shadows", "stored_bytes", "free_bytes",
-        "read_only", "corrupt_shadows", "last_seen_milliseconds", "message",
+        "read_only", "corrupt_shadows", "last_seen_milliseconds", "message", "state", "condition",
+        "replacement", "given_up", "host", "rack", "zone", "reserve_bytes", "bad_shadows",
+        "placed_shadows", "unknown_shadows", "last_full_scrub_milliseconds", "scrubbed_bytes",
+        "scrub_findings",
       ])
+    (slave.freeBytes, slave.reserveBytes) = (11, 10)
     #expect(ClusterReport.state(of: slave) == "ok")
-    slave.corruptShadows = 1
-    #expect(ClusterReport.state(of: slave) == "corrupt shadows")
+    slave.freeBytes = 10
+    #expect(ClusterReport.state(of: slave) == "full")
+    slave.badShadows = 1
+    #expect(ClusterReport.state(of: slave) == "bad shadows")
     slave.readOnly = true
     #expect(ClusterReport.state(of: slave) == "read-only")
+    slave.condition = .draining
+    #expect(ClusterReport.state(of: slave) == "drained")
+    slave.placedShadows = 1
+    #expect(ClusterReport.state(of: slave) == "draining")
     slave.reachable = false
     #expect(ClusterReport.state(of: slave) == "unreachable")
+    slave.givenUp = true
+    #expect(ClusterReport.state(of: slave) == "given up")
+    slave.condition = .lost
+    #expect(ClusterReport.state(of: slave) == "lost")
+  }
+
+  @Test func care() {
+    var care = CareStatus()
+    #expect(
+      ClusterReport.line(of: care).keys == [
+        "pending_images", "pending_shadows", "pending_bytes", "balancing_shadows",
+        "waiting_shadows", "done_shadows", "done_bytes", "failed_attempts", "bytes_per_second",
+        "seconds_left", "fewest_losses_survived", "lost_images", "rebuilt_shadows",
+        "copied_shadows", "off", "last_problem",
+      ])
+    (care.doneShadows, care.pendingShadows) = (12, 68)
+    (care.bytesPerSecond, care.secondsLeft, care.waitingShadows) = (4 << 20, 125, 3)
+    #expect(
+      CareLine.text(of: care)
+        == "12 of 80 shadows, 15%, 4.0 MiB/s, about 2 min 05 s left, 3 wait for a slave")
   }
 
   @Test func aClusterIsHealthyWhenEverythingIs() {
@@ -105,11 +135,25 @@ import Testing
     var state = ClusterStatusReply()
     state.slaves = [SlaveHealth()]
     state.slaves[0].reachable = true
+    state.slaves[0].freeBytes = 1
     report.state = state
     #expect(report.isHealthy)
     report.state?.slaves[0].reachable = false
     #expect(!report.isHealthy)
     report.state?.slaves[0].reachable = true
+    // What an operator decided is no fault, as long as nothing is lost by it.
+    report.state?.slaves[0].condition = .draining
+    #expect(report.isHealthy)
+    report.state?.slaves[0].condition = .lost
+    #expect(report.isHealthy)
+    report.state?.slaves[0].placedShadows = 1
+    #expect(!report.isHealthy)
+    report.state?.slaves[0].placedShadows = 0
+    var care = CareStatus()
+    care.lostImages = 1
+    report.state?.care = care
+    #expect(!report.isHealthy)
+    report.state?.care = nil
     report.daemons[0].problem = "x"
     #expect(!report.isHealthy)
   }

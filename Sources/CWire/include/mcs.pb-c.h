@@ -276,9 +276,9 @@ struct  Sfmedir__V1__SlaveHealth
    */
   uint64_t unknown_shadows;
   /*
-   * False: not reachable for so long that its shadows are rebuilt elsewhere.
+   * Silent for so long, or declared lost: its shadows are rebuilt elsewhere.
    */
-  protobuf_c_boolean counted_on;
+  protobuf_c_boolean given_up;
 };
 #define SFMEDIR__V1__SLAVE_HEALTH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__slave_health__descriptor) \
@@ -339,10 +339,14 @@ struct  Sfmedir__V1__CareStatus
    * Why the last attempt that failed did.
    */
   char *last_problem;
+  /*
+   * The configuration turned care off: nothing is made anew or moved.
+   */
+  protobuf_c_boolean off;
 };
 #define SFMEDIR__V1__CARE_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__care_status__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Sfmedir__V1__ClusterStatusReply

@@ -393,6 +393,10 @@ struct Sfmedir__V1__SlaveCloud_Service
                            const Sfmedir__V1__ListShadowsRequest *input,
                            Sfmedir__V1__ListShadowsReply_Closure closure,
                            void *closure_data);
+  void (*start_scrub)(Sfmedir__V1__SlaveCloud_Service *service,
+                      const Sfmedir__V1__Empty *input,
+                      Sfmedir__V1__Empty_Closure closure,
+                      void *closure_data);
   void (*slave_status)(Sfmedir__V1__SlaveCloud_Service *service,
                        const Sfmedir__V1__Empty *input,
                        Sfmedir__V1__SlaveStatusReply_Closure closure,
@@ -410,6 +414,7 @@ void sfmedir__v1__slave_cloud__init (Sfmedir__V1__SlaveCloud_Service *service,
       function_prefix__ ## delete_shadows,\
       function_prefix__ ## list_shadows,\
       function_prefix__ ## list_bad_shadows,\
+      function_prefix__ ## start_scrub,\
       function_prefix__ ## slave_status  }
 void sfmedir__v1__slave_cloud__put_shadow(ProtobufCService *service,
                                           const Sfmedir__V1__PutShadowHeader *input,
@@ -431,6 +436,10 @@ void sfmedir__v1__slave_cloud__list_bad_shadows(ProtobufCService *service,
                                                 const Sfmedir__V1__ListShadowsRequest *input,
                                                 Sfmedir__V1__ListShadowsReply_Closure closure,
                                                 void *closure_data);
+void sfmedir__v1__slave_cloud__start_scrub(ProtobufCService *service,
+                                           const Sfmedir__V1__Empty *input,
+                                           Sfmedir__V1__Empty_Closure closure,
+                                           void *closure_data);
 void sfmedir__v1__slave_cloud__slave_status(ProtobufCService *service,
                                             const Sfmedir__V1__Empty *input,
                                             Sfmedir__V1__SlaveStatusReply_Closure closure,

@@ -4,7 +4,8 @@ import Base
 struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Measure: the whole system (e2e), the image cipher, the shadows, segment files.",
+    abstract:
+      "Measure: the whole system (e2e), repair (care), the image cipher, the shadows, segment files.",
     discussion: """
       Every result says which build was measured: figures of a debug build mean nothing.
 
@@ -12,7 +13,8 @@ struct BenchCommand: AsyncParsableCommand {
         sfmedir bench e2e --images scans/ --json
       """,
     subcommands: [
-      BenchEndToEndCommand.self, BenchCipherCommand.self, BenchShadowsCommand.self,
+      BenchEndToEndCommand.self, BenchCareCommand.self, BenchCipherCommand.self,
+      BenchShadowsCommand.self,
       BenchSegmentsCommand.self,
     ])
 }

@@ -98,7 +98,7 @@ struct ClusterReport: Sendable {
 
   static func state(of slave: SlaveHealth) -> String {
     if slave.condition == .lost { return "lost" }
-    if !slave.reachable { return slave.countedOn ? "unreachable" : "given up" }
+    if !slave.reachable { return slave.givenUp ? "given up" : "unreachable" }
     if slave.condition == .draining { return slave.placedShadows > 0 ? "draining" : "drained" }
     if slave.readOnly { return "read-only" }
     if slave.badShadows > 0 { return "bad shadows" }
@@ -170,7 +170,9 @@ struct ClusterReport: Sendable {
 
   private func printCare(_ state: ClusterStatusReply, to output: Output) {
     let care = state.care ?? CareStatus()
-    if care.pendingShadows > 0 {
+    if care.off {
+      output.print(output.styled("repair is turned off in the master's configuration", .yellow))
+    } else if care.pendingShadows > 0 {
       let what = care.balancingShadows == care.pendingShadows ? "balancing" : "repair"
       output.print("\(what): \(CareLine.text(of: care))")
       if care.pendingImages > 0, care.fewestLossesSurvived == 0 {
@@ -248,7 +250,7 @@ struct ClusterReport: Sendable {
       "last_seen_milliseconds": JSONValue(slave.lastSeenMilliseconds),
       "message": .string(slave.message), "state": .string(state(of: slave)),
       "condition": .string(SlaveText.name(of: slave.condition)),
-      "replacement": .string(slave.replacement), "counted_on": .bool(slave.countedOn),
+      "replacement": .string(slave.replacement), "given_up": .bool(slave.givenUp),
       "host": .string(slave.host), "rack": .string(slave.rack), "zone": .string(slave.zone),
       "reserve_bytes": JSONValue(slave.reserveBytes), "bad_shadows": JSONValue(slave.badShadows),
       "placed_shadows": JSONValue(slave.placedShadows),
@@ -272,7 +274,8 @@ struct ClusterReport: Sendable {
       "seconds_left": JSONValue(care.secondsLeft),
       "fewest_losses_survived": JSONValue(care.fewestLossesSurvived),
       "lost_images": JSONValue(care.lostImages), "rebuilt_shadows": JSONValue(care.rebuiltShadows),
-      "copied_shadows": JSONValue(care.copiedShadows), "last_problem": .string(care.lastProblem),
+      "copied_shadows": JSONValue(care.copiedShadows), "off": .bool(care.off),
+      "last_problem": .string(care.lastProblem),
     ]
   }
 }

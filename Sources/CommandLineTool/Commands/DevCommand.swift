@@ -52,7 +52,10 @@ struct DevUpCommand: ToolCommand {
   @OptionGroup var outputOptions: OutputOptions
   @OptionGroup var dev: DevOptions
 
-  @Option(help: ArgumentHelp("Slaves of a new cluster (default: 5).", valueName: "count"))
+  @Option(
+    help: ArgumentHelp(
+      "Slaves of a new cluster (default: 5); one that exists may get more of them.",
+      valueName: "count"))
   var slaves: Int?
 
   @Option(help: ArgumentHelp("Image owners of a new cluster (default: 1).", valueName: "count"))
@@ -72,6 +75,20 @@ struct DevUpCommand: ToolCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Slaves without a shadow of an image, for repairs (default: 1; 0 with few slaves).",
+      valueName: "count"))
+  var spareSlaves: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "How long a slave may be silent until its shadows are rebuilt (default: 600).",
+      valueName: "seconds"))
+  var repairAfter: Int?
+
+  @Flag(help: "Turn repair, draining and rebalancing off.") var noCare = false
+
+  @Option(
+    help: ArgumentHelp(
       "The model for hash codes (default: $SFMEDIR_MODEL, else the one that comes with the program).",
       valueName: "file"))
   var model: String?
@@ -83,6 +100,7 @@ struct DevUpCommand: ToolCommand {
     for (name, value, range) in [
       ("--slaves", slaves, DevPlan.fewestSlaves...64), ("--owners", owners, 1...16),
       ("--users", users, 1...16), ("--wait", wait, 1...3600), ("--threshold", threshold, 2...8),
+      ("--spare-slaves", spareSlaves, 0...60), ("--repair-after", repairAfter, 1...2_592_000),
     ] {
       guard value == nil || range.contains(value!) else {
         throw ValidationError(
@@ -108,13 +126,22 @@ struct DevUpCommand: ToolCommand {
     }
   }
 
+  /// Nil where nothing is said about it.
+  private var care: DevCare? {
+    guard spareSlaves != nil || repairAfter != nil || noCare else { return nil }
+    var care = DevCare()
+    (care.spareSlaves, care.repairAfterSeconds, care.isOff) = (spareSlaves, repairAfter, noCare)
+    return care
+  }
+
   func execute(_ output: Output) async throws -> ExitStatus {
     let folder = dev.folder
     try Files.createDirectories(folder.path)
     let lock = try folder.lock()
     defer { lock.release() }
     let wishes = DevWishes(
-      slaves: slaves, owners: owners, users: users, sharing: try sharing(), model: model)
+      slaves: slaves, owners: owners, users: users, sharing: try sharing(), care: care,
+      model: model)
     let (cluster, started) = try await DevCluster.up(
       folder, wishes: wishes, waitSeconds: wait,
       logger: WarningLog.logger(output: output, verbose: dev.verbose)

@@ -6,7 +6,7 @@ import RPC
 struct NodeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "node",
-    abstract: "Slaves that go, come and are replaced: drain, replace, activate, forget.",
+    abstract: "Slaves that go, come and are replaced: drain, replace, activate, forget, scrub.",
     discussion: """
       A drained slave serves what it has until every shadow has been copied elsewhere; one that is \
       replaced is gone, and what it had is rebuilt from the others at once. Both are decisions in the \
@@ -19,7 +19,7 @@ struct NodeCommand: AsyncParsableCommand {
       """,
     subcommands: [
       NodeListCommand.self, NodeDrainCommand.self, NodeReplaceCommand.self,
-      NodeActivateCommand.self, NodeForgetCommand.self,
+      NodeActivateCommand.self, NodeForgetCommand.self, NodeScrubCommand.self,
     ],
     defaultSubcommand: NodeListCommand.self)
 }
@@ -170,6 +170,45 @@ struct NodeForgetCommand: ToolCommand {
       MasterCloudMethods.forgetSlave, request, during: "forgetting \(slave)")
     output.emit(["type": "slave", "node": .string(slave)])
     output.print("\(slave) is forgotten")
+    return .success
+  }
+}
+
+struct NodeScrubCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "scrub",
+    abstract: "Let a slave read everything that it has stored again, now.",
+    discussion: """
+      At its configured rate. What it finds the master rebuilds; 'sfmedir status' shows both.
+
+      EXAMPLE
+        sfmedir node scrub scs-3
+
+      JSON: one line {"type":"slave"} with node.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @OptionGroup var connection: ConnectionOptions
+
+  @Argument(help: "The slave.") var slave: String
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    let cluster = try await connection.connect(output)
+    let timeout = connection.timeouts.small
+    let directory = DaemonDirectory(cluster: cluster, timeout: timeout)
+    guard let target = try await directory.slaves().first(where: { $0.node == slave }) else {
+      throw CommandFailure(
+        .notFound, "the master has no slave '\(slave)'",
+        advice: "'sfmedir node list' lists the slaves")
+    }
+    do {
+      _ = try await target.channel.unary(
+        SlaveCloudMethods.startScrub, Empty(), CallOptions(timeout: timeout))
+    } catch {
+      throw CommandFailure(error, during: "asking \(slave) to scrub")
+    }
+    output.emit(["type": "slave", "node": .string(slave)])
+    output.print("\(slave) reads everything again; see 'sfmedir node list'")
     return .success
   }
 }

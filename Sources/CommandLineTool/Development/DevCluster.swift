@@ -9,6 +9,7 @@ struct DevWishes: Sendable {
   var owners: Int?
   var users: Int?
   var sharing: DevSharing?
+  var care: DevCare?
   var model: String?
 
   static let usualSlaves = 5
@@ -88,10 +89,13 @@ struct DevCluster: Sendable {
         option: wishes.model, executableDirectory: processes.executableDirectory)
       var plan = DevPlan(nodes: nodes, modelPath: model)
       plan.sharing = wishes.sharing ?? DevSharing()
+      plan.care = wishes.care ?? DevCare()
       return plan
     }
+    let more = try added(wishes.slaves, to: plan)
     for (wish, role, noun) in [
-      (wishes.slaves, Role.slave, "slaves"), (wishes.owners, .imageOwner, "owners"),
+      (more.isEmpty ? wishes.slaves : nil, Role.slave, "slaves"),
+      (wishes.owners, .imageOwner, "owners"),
       (wishes.users, .imageUser, "users"),
     ] {
       let count = plan.nodes(role).count
@@ -101,12 +105,30 @@ struct DevCluster: Sendable {
           advice: "leave the option out, or remove the cluster with 'sfmedir dev down --wipe'")
       }
     }
+    if !more.isEmpty {
+      // The master learns of them at its start.
+      if let master = plan.nodes(.master).first {
+        _ = try processes.stop([master], graceMilliseconds: stopGraceMilliseconds)
+      }
+      let place = (plan.nodes.lastIndex { $0.role == .slave } ?? 0) + 1
+      plan.nodes.insert(contentsOf: more, at: place)
+    }
     if let sharing = wishes.sharing { plan.sharing = sharing }
+    if let care = wishes.care { plan.care = care }
     if let model = wishes.model {
       plan.modelPath = try DefaultModel.find(
         option: model, executableDirectory: processes.executableDirectory)
     }
     return try withFreePorts(plan, folder, processes)
+  }
+
+  /// Slaves that the cluster shall have more than it has.
+  private static func added(_ wish: Int?, to plan: DevPlan) throws -> [DevNode] {
+    let count = plan.nodes(.slave).count
+    guard let wish, wish > count else { return [] }
+    return zip(count + 1...wish, try DevPorts.choose(wish - count)).map { number, port in
+      DevNode(name: "scs-\(number)", role: .slave, port: port)
+    }
   }
 
   /// Another program may have taken a port since the cluster ran last.

@@ -28,13 +28,16 @@ struct DevConfigurationText {
     case .imageOwner, .imageUser:
       lines.append("master = \(quoted("\(master.address)"))")
       lines.append("model = \(quoted(plan.modelPath))")
-    case .slave, .operatorTool: break
+    case .slave: lines.append("reserve_free_mib = \(Self.reserveMebibytes)")
+    case .operatorTool: break
     }
     return lines.joined(separator: "\n") + "\n"
   }
 
   static let graceSeconds = 5
   private static let fewSlaves = 4
+  /// All slaves share this machine's disk, which has other uses.
+  private static let reserveMebibytes = 64
 
   private var masterLines: [String] {
     let slaves = plan.nodes(.slave)
@@ -43,10 +46,16 @@ struct DevConfigurationText {
       lines.append("fixed_threshold = \(plan.sharing.threshold)")
       lines.append("fixed_shadows = \(plan.sharing.shadows)")
     }
-    // Few slaves: without this, an upload while one of them is down would find too few.
-    if slaves.count <= Self.fewSlaves || plan.sharing.shadows == slaves.count {
-      lines.append("allow_all_slaves = true")
+    if let spare = plan.care.spareSlaves {
+      lines.append("spare_slaves = \(spare)")
+    } else if slaves.count <= Self.fewSlaves || plan.sharing.shadows == slaves.count {
+      // Few slaves: without this, an upload while one of them is down would find too few.
+      lines.append("spare_slaves = 0")
     }
+    if let seconds = plan.care.repairAfterSeconds {
+      lines.append("repair_after_seconds = \(seconds)")
+    }
+    if plan.care.isOff { lines.append("care = false") }
     for slave in slaves {
       lines += [
         "", "[[slaves]]", "node = \(quoted(slave.name))",

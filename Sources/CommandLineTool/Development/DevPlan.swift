@@ -23,6 +23,15 @@ public struct DevSharing: Sendable, Equatable {
   }
 }
 
+/// How the master cares for lost shadows; nil: as a master does that is told nothing.
+public struct DevCare: Sendable, Equatable {
+  public var repairAfterSeconds: Int?
+  public var spareSlaves: Int?
+  public var isOff = false
+
+  public init() {}
+}
+
 /// Which daemons a cluster on one machine has; what `DIR/cluster.json` keeps.
 public struct DevPlan: Sendable, Equatable {
   public static let cluster = "dev"
@@ -31,6 +40,7 @@ public struct DevPlan: Sendable, Equatable {
 
   public var nodes: [DevNode]
   public var sharing = DevSharing()
+  public var care = DevCare()
   public var modelPath: String
   /// The key control entity has made its keys.
   public var isInitialised = false
@@ -68,6 +78,9 @@ public struct DevPlan: Sendable, Equatable {
       "format": .integer(Self.format), "cluster": .string(Self.cluster),
       "model": .string(modelPath), "threshold": JSONValue(sharing.threshold),
       "shadows": JSONValue(sharing.shadows), "initialised": .bool(isInitialised),
+      "repair_after_seconds": care.repairAfterSeconds.map { JSONValue($0) } ?? .null,
+      "spare_slaves": care.spareSlaves.map { JSONValue($0) } ?? .null,
+      "care_off": .bool(care.isOff),
       "nodes": .array(
         nodes.map { node in
           .object([
@@ -101,5 +114,9 @@ public struct DevPlan: Sendable, Equatable {
     sharing.threshold = Int(threshold)
     sharing.shadows = Int(shadows)
     isInitialised = initialised
+    // A plan of an older version does not say.
+    care.repairAfterSeconds = object.integer("repair_after_seconds").map(Int.init(clamping:))
+    care.spareSlaves = object.integer("spare_slaves").map(Int.init(clamping:))
+    care.isOff = object.bool("care_off") ?? false
   }
 }

@@ -115,6 +115,16 @@ public struct CommandFailure: Error, Equatable, Sendable, CustomStringConvertibl
     if error.reason == "ImageTooLarge" {
       return "'maximum_image_bytes' in the daemons' configuration is the limit"
     }
+    switch error.reason {
+    case "QuotaExceeded":
+      return "delete images, or let an operator raise the quota: 'sfmedir quota set'"
+    case "NotEnoughDomains":
+      return "too few hosts, racks or zones have slaves that take shadows: 'sfmedir node list'"
+    case "NotEnoughSlaves", "DiskNearlyFull":
+      return
+        "too few slaves take shadows: 'sfmedir status' says why; 'spare_slaves' may be too high"
+    default: break
+    }
     switch error.code {
     case .unavailable, .failedPrecondition:
       return "see 'sfmedir status' for what is down, start it, and run the command again"

@@ -30,6 +30,8 @@ public struct MasterConfiguration: Sendable {
 
 /// How a master keeps images at their full number of shadows.
 public struct CareConfiguration: Sendable {
+  /// False: nothing is made anew or moved, also nothing that drains.
+  public var isOn = true
   /// A slave that is silent for longer is no longer counted on: its shadows are rebuilt elsewhere.
   public var repairAfter = Duration.seconds(600)
   /// Bytes of shadows written a second by repair, draining and rebalancing; 0 for no limit.

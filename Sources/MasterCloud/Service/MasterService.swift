@@ -98,8 +98,10 @@ public final class MasterService: Sendable {
         try? await Task.sleep(for: .seconds(5))
       }
     }
+    background.withLock { $0 = [watching, sweeping] }
+    guard configuration.care.isOn else { return }
     let caring = Task(priority: .utility) { await care.run() }
-    background.withLock { $0 = [watching, sweeping, caring] }
+    background.withLock { $0.append(caring) }
   }
 
   /// Asks every slave how it is, and the state what operators decided about them.
@@ -357,7 +359,9 @@ public final class MasterService: Sendable {
       placed[slave] = try await state.shadowCount(on: slave)
     }
     reply.slaves = slaves.summary(bad: bad, placed: placed)
-    reply.care = care.progress.status
+    var progress = care.progress.status
+    progress.off = !configuration.care.isOn
+    reply.care = progress
     return reply
   }
 }

@@ -272,7 +272,7 @@ final class SlaveDirectory: Sendable {
       (summary.host, summary.rack, summary.zone) = (location.host, location.rack, location.zone)
       summary.placedShadows = UInt64(placed[node] ?? 0)
       summary.unknownShadows = state.unknownShadows[node] ?? 0
-      summary.countedOn = standings[node] != .lost
+      summary.givenUp = standings[node] == .lost
       if let status = known.status { summary.take(status) }
       return summary
     }

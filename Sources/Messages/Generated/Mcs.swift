@@ -327,7 +327,7 @@ public struct SlaveHealth: WireMessage, Equatable {
   public var badShadows: UInt64 = 0
   public var placedShadows: UInt64 = 0
   public var unknownShadows: UInt64 = 0
-  public var countedOn: Bool = false
+  public var givenUp: Bool = false
 
   public init() {}
 
@@ -354,7 +354,7 @@ public struct SlaveHealth: WireMessage, Equatable {
     badShadows = c.pointee.bad_shadows
     placedShadows = c.pointee.placed_shadows
     unknownShadows = c.pointee.unknown_shadows
-    countedOn = c.pointee.counted_on != 0
+    givenUp = c.pointee.given_up != 0
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SlaveHealth> {
@@ -382,7 +382,7 @@ public struct SlaveHealth: WireMessage, Equatable {
     m.pointee.bad_shadows = badShadows
     m.pointee.placed_shadows = placedShadows
     m.pointee.unknown_shadows = unknownShadows
-    m.pointee.counted_on = countedOn ? 1 : 0
+    m.pointee.given_up = givenUp ? 1 : 0
     return m
   }
 
@@ -407,6 +407,7 @@ public struct CareStatus: WireMessage, Equatable {
   public var rebuiltShadows: UInt64 = 0
   public var copiedShadows: UInt64 = 0
   public var lastProblem: String = ""
+  public var off: Bool = false
 
   public init() {}
 
@@ -426,6 +427,7 @@ public struct CareStatus: WireMessage, Equatable {
     rebuiltShadows = c.pointee.rebuilt_shadows
     copiedShadows = c.pointee.copied_shadows
     lastProblem = try String(wire: c.pointee.last_problem)
+    off = c.pointee.off != 0
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__CareStatus> {
@@ -446,6 +448,7 @@ public struct CareStatus: WireMessage, Equatable {
     m.pointee.rebuilt_shadows = rebuiltShadows
     m.pointee.copied_shadows = copiedShadows
     m.pointee.last_problem = a.string(lastProblem)
+    m.pointee.off = off ? 1 : 0
     return m
   }
 

@@ -252,6 +252,8 @@ public enum SlaveCloudMethods {
     "sfmedir.v1.SlaveCloud/ListShadows", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
   public static let listBadShadows = Method<ListShadowsRequest, ListShadowsReply>(
     "sfmedir.v1.SlaveCloud/ListBadShadows", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
+  public static let startScrub = Method<Empty, Empty>(
+    "sfmedir.v1.SlaveCloud/StartScrub", clientStreams: false, serverStreams: false, idempotency: .idempotent)
   public static let slaveStatus = Method<Empty, SlaveStatusReply>(
     "sfmedir.v1.SlaveCloud/SlaveStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
 }

@@ -79,6 +79,7 @@ public struct PermissionTable: Sendable {
       SlaveCloudMethods.deleteShadows.name: [.master],
       SlaveCloudMethods.listShadows.name: [.master],
       SlaveCloudMethods.listBadShadows.name: [.master, .operatorTool],
+      SlaveCloudMethods.startScrub.name: [.master, .operatorTool],
       SlaveCloudMethods.slaveStatus.name: [.master, .operatorTool],
     ],
     open: [KeyControlMethods.join.name])
