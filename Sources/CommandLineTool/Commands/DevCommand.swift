@@ -80,6 +80,10 @@ struct DevUpCommand: ToolCommand {
   var spareSlaves: Int?
 
   @Option(
+    help: ArgumentHelp("Lost slaves that every image survives (default: 1).", valueName: "count"))
+  var tolerance: Int?
+
+  @Option(
     help: ArgumentHelp(
       "How long a slave may be silent until its shadows are rebuilt (default: 600).",
       valueName: "seconds"))
@@ -100,7 +104,8 @@ struct DevUpCommand: ToolCommand {
     for (name, value, range) in [
       ("--slaves", slaves, DevPlan.fewestSlaves...64), ("--owners", owners, 1...16),
       ("--users", users, 1...16), ("--wait", wait, 1...3600), ("--threshold", threshold, 2...8),
-      ("--spare-slaves", spareSlaves, 0...60), ("--repair-after", repairAfter, 1...2_592_000),
+      ("--spare-slaves", spareSlaves, 0...60), ("--tolerance", tolerance, 1...60),
+      ("--repair-after", repairAfter, 1...2_592_000),
     ] {
       guard value == nil || range.contains(value!) else {
         throw ValidationError(
@@ -128,9 +133,12 @@ struct DevUpCommand: ToolCommand {
 
   /// Nil where nothing is said about it.
   private var care: DevCare? {
-    guard spareSlaves != nil || repairAfter != nil || noCare else { return nil }
+    guard spareSlaves != nil || tolerance != nil || repairAfter != nil || noCare else {
+      return nil
+    }
     var care = DevCare()
-    (care.spareSlaves, care.repairAfterSeconds, care.isOff) = (spareSlaves, repairAfter, noCare)
+    (care.spareSlaves, care.tolerance) = (spareSlaves, tolerance)
+    (care.repairAfterSeconds, care.isOff) = (repairAfter, noCare)
     return care
   }
 

@@ -52,6 +52,7 @@ struct DevConfigurationText {
       // Few slaves: without this, an upload while one of them is down would find too few.
       lines.append("spare_slaves = 0")
     }
+    if let tolerance = plan.care.tolerance { lines.append("minimum_tolerance = \(tolerance)") }
     if let seconds = plan.care.repairAfterSeconds {
       lines.append("repair_after_seconds = \(seconds)")
     }

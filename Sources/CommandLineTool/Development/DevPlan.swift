@@ -23,10 +23,12 @@ public struct DevSharing: Sendable, Equatable {
   }
 }
 
-/// How the master cares for lost shadows; nil: as a master does that is told nothing.
+/// How many losses images survive and how the master cares for lost shadows; nil: as a master does that is told nothing.
 public struct DevCare: Sendable, Equatable {
   public var repairAfterSeconds: Int?
   public var spareSlaves: Int?
+  /// Smallest s - r.
+  public var tolerance: Int?
   public var isOff = false
 
   public init() {}
@@ -80,6 +82,7 @@ public struct DevPlan: Sendable, Equatable {
       "shadows": JSONValue(sharing.shadows), "initialised": .bool(isInitialised),
       "repair_after_seconds": care.repairAfterSeconds.map { JSONValue($0) } ?? .null,
       "spare_slaves": care.spareSlaves.map { JSONValue($0) } ?? .null,
+      "tolerance": care.tolerance.map { JSONValue($0) } ?? .null,
       "care_off": .bool(care.isOff),
       "nodes": .array(
         nodes.map { node in
@@ -117,6 +120,7 @@ public struct DevPlan: Sendable, Equatable {
     // A plan of an older version does not say.
     care.repairAfterSeconds = object.integer("repair_after_seconds").map(Int.init(clamping:))
     care.spareSlaves = object.integer("spare_slaves").map(Int.init(clamping:))
+    care.tolerance = object.integer("tolerance").map(Int.init(clamping:))
     care.isOff = object.bool("care_off") ?? false
   }
 }

@@ -29,6 +29,9 @@ actor ClusterCare {
   }
 
   private var surveyed: Situation?
+  /// Until another bad shadow is no reason for a new survey: one of many images takes its time.
+  private var surveyIsFreshUntil: UInt64 = 0
+  private var told: (images: Int, lost: Int)?
   private var nextSurvey: UInt64 = 0
   private var nextBalance: UInt64 = 0
   private var audits: [String: (arrivals: UInt64, at: UInt64)] = [:]
@@ -72,12 +75,16 @@ actor ClusterCare {
       let now = clock.monotonicNanoseconds()
       if situation != surveyed || now >= nextSurvey {
         let findings = try await survey.run()
+        let surveyNanoseconds = clock.monotonicNanoseconds() - now
         surveyed = situation
+        surveyIsFreshUntil =
+          now + surveyNanoseconds
+          + max(Self.pause.wholeNanoseconds, 20 * surveyNanoseconds)
         tell(of: findings)
         let (isDone, left) = await restore(findings.items, in: situation)
         let after = clock.monotonicNanoseconds()
         // A survey of many images is not to be repeated all the time for those that cannot be helped.
-        let pause = max(configuration.retryAfter.wholeNanoseconds, 20 * (after - now))
+        let pause = max(configuration.retryAfter.wholeNanoseconds, 20 * surveyNanoseconds)
         // An upload that had chosen a slave before it was given up may end there afterwards.
         let mayGrow = !situation.standings.isEmpty
         nextSurvey = !isDone ? 0 : left > 0 || mayGrow ? after + pause : .max
@@ -98,13 +105,24 @@ actor ClusterCare {
       takers: Set(slaves.candidates(for: .care).map(\.node)), badInsertions: bad.insertions)
   }
 
+  /// Whether the order of what is left may be another by now.
+  private func isStale(_ surveyed: Situation) -> Bool {
+    let now = situation
+    if now.standings != surveyed.standings || now.takers != surveyed.takers { return true }
+    return now.badInsertions != surveyed.badInsertions
+      && clock.monotonicNanoseconds() >= surveyIsFreshUntil
+  }
+
   private func tell(of findings: CareSurvey.Findings) {
     let shadows = findings.items.reduce(0) { $0 + $1.shadows }
     progress.begin(
       images: findings.items.count, shadows: shadows,
       bytes: findings.items.reduce(0) { $0 + $1.bytes },
       fewestLossesSurvived: findings.items.last?.margin, lostImages: findings.lostImages)
-    if shadows > 0 {
+    // What cannot be helped is looked at again and again, and told once.
+    let isNew = told?.images != findings.items.count || told?.lost != findings.lostImages
+    told = (findings.items.count, findings.lostImages)
+    if shadows > 0, isNew {
       logger.notice(
         "shadows are to be made anew or moved",
         metadata: [
@@ -129,7 +147,7 @@ actor ClusterCare {
       var running = 0
       while true {
         while running < configuration.parallel, !Task.isCancelled,
-          self.situation == situation, let item = remaining.popLast()
+          !isStale(situation), let item = remaining.popLast()
         {
           running += 1
           group.addTask(priority: .utility) {
@@ -146,7 +164,7 @@ actor ClusterCare {
       }
     }
     let status = progress.status
-    if remaining.isEmpty {
+    if remaining.isEmpty, left < items.count {
       logger.notice(
         "care has been through",
         metadata: [
