@@ -3,6 +3,7 @@ import Foundation
 import Messages
 import RPC
 import Shadows
+import SlaveCloud
 import TestSupport
 import Testing
 
@@ -460,6 +461,102 @@ import Testing
     await harness.stopAll()
   }
 
+  /// Slaves with disks that say how much is free.
+  private static func slavesWithDisks(
+    _ free: [UInt64], _ authority: TestAuthority, reserve: UInt64
+  ) throws -> [(slave: TestSlave, disk: FillableDisk)] {
+    let group = EventLoopGroup(count: 2)
+    var care = SlaveCloud.CareConfiguration()
+    care.reserveBytes = reserve
+    return try free.enumerated().map { index, bytes in
+      let disk = FillableDisk()
+      disk.freeBytes = bytes
+      let slave = try TestSlave(
+        "scs-\(index + 1)", authority, group, MasterServiceTests.quietLogger, disk: disk,
+        care: care)
+      return (slave, disk)
+    }
+  }
+
+  @Test func slavesThatAreNearlyFullGetNothingNewAndRepairsStillFindRoom() async throws {
+    let authority = try TestAuthority()
+    let reserve: UInt64 = 100 << 20
+    let all = try Self.slavesWithDisks(
+      [1 << 30, 1 << 30, 1 << 30, reserve, 1 << 30], authority, reserve: reserve)
+    let harness = try await MasterHarness(
+      sharing: Sharing(threshold: 2, shadowCount: 3), authority: authority,
+      reusing: all.map(\.slave), background: false, change: Self.repairAtOnce)
+    let images = try await Self.put(6, on: harness)
+    #expect(try await harness.shadows(on: all[3].slave) == 0)
+    let status = try await harness.status()
+    #expect(status.slaves[3].freeBytes <= status.slaves[3].reserveBytes)
+    #expect(status.slaves[3].message.contains("nearly full"))
+    // Two more fill up: too few are left, and the answer says so.
+    for index in [0, 1] { all[index].disk.freeBytes = reserve }
+    await harness.master.look()
+    let owner = try harness.channel(.imageOwner, "mo-1")
+    let error = await rpcError { () async throws(RPCError) in
+      try await TestImage(seed: 77, bytes: 100).put(on: owner)
+    }
+    #expect(error?.reason == "NotEnoughSlaves")
+    // A repair may use what new images may not: half of the reserve.
+    await all[4].slave.kill()
+    await harness.master.look()
+    await harness.master.care.round()
+    try await Self.expectWhole(images, on: harness, shadows: 3)
+    // Below that nothing is written at all.
+    all[3].disk.freeBytes = reserve / 2
+    await harness.master.look()
+    #expect(!harness.master.slaves.candidates(for: .care).contains { $0.node == "scs-4" })
+    let refusal = await rpcError { () async throws(RPCError) in
+      try await ShadowWriter(slaves: harness.master.slaves).write(
+        [1], named: [UInt8](repeating: 8, count: 16), to: "scs-4",
+        CallOptions(timeout: .seconds(60)))
+    }
+    #expect(refusal?.reason == "DiskNearlyFull")
+    await harness.stopAll()
+  }
+
+  @Test func anEmptySlaveIsFilledUntilAllAreAlike() async throws {
+    let authority = try TestAuthority()
+    // Room for about what is stored, so that it counts.
+    let all = try Self.slavesWithDisks(
+      [400_000, 400_000, 400_000, 1 << 40], authority, reserve: 0)
+    let harness = try await MasterHarness(
+      sharing: Sharing(threshold: 2, shadowCount: 3), authority: authority,
+      reusing: all.map(\.slave), background: false,
+      change: {
+        Self.repairAtOnce(&$0)
+        $0.care.retryAfter = .zero
+      })
+    // The fourth drains while images come, and then it is as new.
+    try await Self.set("scs-4", .draining, on: harness)
+    let images = try await Self.put(40, on: harness, bytes: 10_000)
+    try await Self.set("scs-4", .active, on: harness)
+    all[3].disk.freeBytes = 625_000
+    for disk in all[0...2].map(\.disk) { disk.freeBytes = 400_000 }
+    for _ in 0..<40 {
+      // The disks of these slaves have as much room as their shadows leave.
+      await harness.master.look()
+      await harness.master.care.round()
+      try await harness.master.sweeper.sweep()
+      for (slave, disk) in all {
+        let stored = UInt64(try await harness.master.state.shadowCount(on: slave.node)) * 5_700
+        disk.freeBytes = 625_000 - min(stored, 600_000)
+      }
+    }
+    let counts = try await [1, 2, 3, 4].asyncMap {
+      try await harness.master.state.shadowCount(on: "scs-\($0)")
+    }
+    #expect(counts.reduce(0, +) == 120)
+    #expect(counts[3] >= 15, "\(counts)")
+    #expect(counts.allSatisfy { $0 >= 15 && $0 <= 40 }, "\(counts)")
+    try await Self.expectWhole(images, on: harness, shadows: 3)
+    #expect(try await harness.shadowsOnSlaves() == 120)
+    #expect(harness.master.care.progress.status.balancingShadows == 0)
+    await harness.stopAll()
+  }
+
   // MARK: crashes and chance
 
   /// Stops being there after some commands, as if the master had been killed.
@@ -599,5 +696,15 @@ import Testing
     #expect(try await harness.shadowsOnSlaves() == UInt64(4 * images.count))
     #expect(try await harness.status().shadows == UInt64(4 * images.count))
     await harness.stopAll()
+  }
+}
+
+extension Array {
+  fileprivate func asyncMap<Value>(
+    _ transform: (Element) async throws -> Value
+  ) async rethrows -> [Value] {
+    var values: [Value] = []
+    for element in self { values.append(try await transform(element)) }
+    return values
   }
 }

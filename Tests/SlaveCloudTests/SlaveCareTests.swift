@@ -9,59 +9,6 @@ import Testing
 
 @testable import SlaveCloud
 
-/// The machine's disk, with no room while ``isFull``.
-private final class FillableDisk: Disk, @unchecked Sendable {
-  private let real = SystemDisk()
-  private let full = Locked(false)
-
-  var isFull: Bool {
-    get { full.withLock { $0 } }
-    set { full.withLock { $0 = newValue } }
-  }
-
-  private final class File: DiskFile {
-    let real: any DiskFile
-    let disk: FillableDisk
-
-    init(_ real: any DiskFile, _ disk: FillableDisk) {
-      self.real = real
-      self.disk = disk
-    }
-
-    func read(
-      into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
-    ) throws(DiskError) -> Int { try real.read(into: buffer, at: offset) }
-    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws(DiskError) {
-      if disk.isFull { throw DiskError(operation: .write, path: "segment", code: ENOSPC) }
-      try real.write(buffer, at: offset)
-    }
-    func synchronizeData() throws(DiskError) { try real.synchronizeData() }
-    func synchronize() throws(DiskError) { try real.synchronize() }
-    func truncate(toSizeBytes sizeBytes: UInt64) throws(DiskError) {
-      try real.truncate(toSizeBytes: sizeBytes)
-    }
-    func preallocate(offset: UInt64, sizeBytes: UInt64) throws(DiskError) {
-      try real.preallocate(offset: offset, sizeBytes: sizeBytes)
-    }
-    func sizeBytes() throws(DiskError) -> UInt64 { try real.sizeBytes() }
-  }
-
-  func open(_ path: String, mode: DiskOpenMode) throws(DiskError) -> any DiskFile {
-    File(try real.open(path, mode: mode), self)
-  }
-  func rename(_ source: String, to target: String) throws(DiskError) {
-    try real.rename(source, to: target)
-  }
-  func remove(_ path: String) throws(DiskError) { try real.remove(path) }
-  func listDirectory(_ path: String) throws(DiskError) -> [String] { try real.listDirectory(path) }
-  func synchronizeDirectory(_ path: String) throws(DiskError) {
-    try real.synchronizeDirectory(path)
-  }
-  func createDirectory(_ path: String) throws(DiskError) -> Bool { try real.createDirectory(path) }
-  func freeSpaceBytes(_ path: String) throws(DiskError) -> UInt64 { isFull ? 0 : 1 << 40 }
-  func lock(_ path: String) throws(DiskError) -> (any DiskLock)? { try real.lock(path) }
-}
-
 @Suite struct SlaveCareTests {
   private static var configuration: SegmentStoreConfiguration {
     var configuration = SegmentStoreConfiguration()
@@ -257,5 +204,25 @@ private final class FillableDisk: Disk, @unchecked Sendable {
     channel.close()
     await server.shutdown(graceMilliseconds: 1000)
     await service.stop()
+  }
+
+  @Test func aPassThatIsAskedForIsMadeThoughNoneIsDue() async throws {
+    let directory = try TemporaryDirectory("asked")
+    let (keeper, _) = try keeper(directory, CapturedLog())
+    try await fill(keeper.store, 0..<20)
+    var care = Self.care
+    care.scrubBytesPerSecond = 1 << 40
+    let caretaker = Caretaker(keeper: keeper, configuration: care, logger: CapturedLog().logger)
+    while await caretaker.scrubIfDue(steps: 100) {}
+    let first = keeper.scrub.withLock { $0.progress.lastFullMilliseconds }
+    #expect(first > 0)
+    keeper.scrub.withLock { $0.progress.lastFullMilliseconds = first - 1000 }
+    #expect(await !caretaker.scrubIfDue(steps: 100))
+    #expect(keeper.scrub.withLock { $0.progress.lastFullMilliseconds } == first - 1000)
+    keeper.scrub.withLock { $0.isWanted = true }
+    while await caretaker.scrubIfDue(steps: 100) {}
+    #expect(keeper.scrub.withLock { $0.progress.lastFullMilliseconds } >= first)
+    #expect(keeper.scrub.withLock { !$0.isWanted })
+    await keeper.stop()
   }
 }

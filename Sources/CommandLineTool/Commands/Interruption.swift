@@ -7,9 +7,11 @@ enum Interruption {
   private struct State {
     var isInstalled = false
     var happened = false
+    var happenedAtNanoseconds: UInt64 = 0
     var cancel: (@Sendable () -> Void)?
   }
   private static let state = Locked(State())
+  private static let sameWishNanoseconds: UInt64 = 300_000_000
 
   static var happened: Bool { state.withLock { $0.happened } }
 
@@ -83,9 +85,15 @@ enum Interruption {
         if errno == EINTR { continue }
         return
       }
+      let now = SystemClock().monotonicNanoseconds()
       let cancel = state.withLock { state -> (@Sendable () -> Void)? in
-        if state.happened { _exit(128 + Int32(number)) }
+        if state.happened {
+          // timeout(1) and some shells signal a process and then its group: one wish, said twice.
+          if now - state.happenedAtNanoseconds < sameWishNanoseconds { return nil }
+          _exit(128 + Int32(number))
+        }
         state.happened = true
+        state.happenedAtNanoseconds = now
         return state.cancel
       }
       cancel?()
