@@ -35,33 +35,78 @@ public struct BaiScheme: ShadowScheme {
 
   public func split(
     secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
-    entropy: some Entropy
+    entropy: some Entropy, makesDigests: Bool
   ) throws(ShadowError) -> [Shadow] {
     try split(
       secret: secret, threshold: threshold, shadowCount: shadowCount, imageID: imageID,
-      epoch: epoch
+      epoch: epoch, makesDigests: makesDigests
     ) { CounterModeBytes(entropy: entropy) }
   }
 
   /// The same with the matrices' bytes from elsewhere: one source for each core.
   package func split<Source: MatrixByteSource>(
     secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
-    makeSource: () -> Source
+    makesDigests: Bool = true, makeSource: () -> Source
   ) throws(ShadowError) -> [Shadow] {
+    let (layout, headers) = try prepare(
+      secretByteCount: secret.count, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return secret.withUnsafeBytes { secret in
+      splitWhole(
+        headers: headers, bodyByteCount: layout.bodyByteCount, coreCount: coreCount,
+        makesDigests: makesDigests
+      ) { bodies in
+        BaiSplitEngine(
+          layout: layout, secret: BorrowedBytes(bytes: secret),
+          scratch: BaiBodyScratch(layout: layout, bodies: bodies), shadowCount: shadowCount,
+          imageID: imageID, coreCount: coreCount, makeSource: makeSource)
+      }
+    }
+  }
+
+  public func splitter(
+    secret: any RandomAccessBytes, secretByteCount: Int, scratch: any RandomAccessScratch,
+    threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32, entropy: some Entropy
+  ) throws(ShadowError) -> ShadowSplitter {
+    try splitter(
+      secret: secret, secretByteCount: secretByteCount, scratch: scratch, threshold: threshold,
+      shadowCount: shadowCount, imageID: imageID, epoch: epoch
+    ) { CounterModeBytes(entropy: entropy) }
+  }
+
+  /// The same with the matrices' bytes from elsewhere: one source for each core.
+  package func splitter<Source: MatrixByteSource>(
+    secret: any RandomAccessBytes, secretByteCount: Int, scratch: any RandomAccessScratch,
+    threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32, makeSource: () -> Source
+  ) throws(ShadowError) -> ShadowSplitter {
+    let (layout, headers) = try prepare(
+      secretByteCount: secretByteCount, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return ShadowSplitter(
+      headers: headers, bodyByteCount: layout.bodyByteCount,
+      engine: BaiSplitEngine(
+        layout: layout, secret: secret, scratch: scratch, shadowCount: shadowCount,
+        imageID: imageID, coreCount: coreCount, makeSource: makeSource),
+      coreCount: coreCount)
+  }
+
+  public func scratchByteCount(
+    secretByteCount: Int, threshold: Int
+  ) throws(ShadowError) -> Int {
+    try layout(secretByteCount: secretByteCount, threshold: threshold).remainderByteCount
+  }
+
+  private func prepare(
+    secretByteCount: Int, threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32
+  ) throws(ShadowError) -> (BaiLayout, [ShadowHeader]) {
     guard supports(threshold: threshold, shadowCount: shadowCount) else {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadowCount)
     }
-    let layout = try layout(secretByteCount: secret.count, threshold: threshold)
+    let layout = try layout(secretByteCount: secretByteCount, threshold: threshold)
     let headers = try makeHeaders(
       format: format, count: shadowCount, epoch: epoch, imageID: imageID,
-      secretByteCount: secret.count)
-    let bodies = makeBodies(count: shadowCount, byteCount: layout.bodyByteCount) { bodies in
-      secret.withUnsafeBytes { secret in
-        BaiSplit(layout: layout, secret: secret, bodies: bodies, imageID: imageID)
-          .run(coreCount: coreCount, makeSource: makeSource)
-      }
-    }
-    return zip(headers, bodies).map { Shadow(header: $0, body: $1) }
+      secretByteCount: secretByteCount)
+    return (layout, headers)
   }
 
   public func join(

@@ -30,26 +30,54 @@ public struct KrawczykScheme: ShadowScheme {
 
   public func split(
     secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
-    entropy: some Entropy
+    entropy: some Entropy, makesDigests: Bool
   ) throws(ShadowError) -> [Shadow] {
+    let (layout, headers) = try prepare(
+      secretByteCount: secret.count, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return secret.withUnsafeBytes { secret in
+      splitWhole(
+        headers: headers, bodyByteCount: layout.bodyByteCount, coreCount: coreCount,
+        makesDigests: makesDigests
+      ) { _ in
+        KrawczykSplitEngine(
+          layout: layout, secret: BorrowedBytes(bytes: secret), shadowCount: shadowCount,
+          coreCount: coreCount, entropy: entropy)
+      }
+    }
+  }
+
+  /// Nothing is written to the scratch.
+  public func splitter(
+    secret: any RandomAccessBytes, secretByteCount: Int, scratch: any RandomAccessScratch,
+    threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32, entropy: some Entropy
+  ) throws(ShadowError) -> ShadowSplitter {
+    let (layout, headers) = try prepare(
+      secretByteCount: secretByteCount, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return ShadowSplitter(
+      headers: headers, bodyByteCount: layout.bodyByteCount,
+      engine: KrawczykSplitEngine(
+        layout: layout, secret: secret, shadowCount: shadowCount, coreCount: coreCount,
+        entropy: entropy),
+      coreCount: coreCount)
+  }
+
+  public func scratchByteCount(
+    secretByteCount: Int, threshold: Int
+  ) throws(ShadowError) -> Int { 0 }
+
+  private func prepare(
+    secretByteCount: Int, threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32
+  ) throws(ShadowError) -> (KrawczykLayout, [ShadowHeader]) {
     guard supports(threshold: threshold, shadowCount: shadowCount) else {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadowCount)
     }
-    let layout = try layout(secret.count, threshold)
+    let layout = try layout(secretByteCount, threshold)
     let headers = try makeHeaders(
       format: format, count: shadowCount, epoch: epoch, imageID: imageID,
-      secretByteCount: secret.count)
-    let key = SecretBytes(randomCount: KrawczykLayout.keyByteCount, entropy: entropy)
-    let shares = key.withBytes {
-      KeySharing.split($0, threshold: threshold, shadowCount: shadowCount, entropy: entropy)
-    }
-    let bodies = makeBodies(count: shadowCount, byteCount: layout.bodyByteCount) { bodies in
-      secret.withUnsafeBytes { secret in
-        KrawczykSplit(layout: layout, secret: secret, key: key, shares: shares, bodies: bodies)
-          .run(coreCount: coreCount)
-      }
-    }
-    return zip(headers, bodies).map { Shadow(header: $0, body: $1) }
+      secretByteCount: secretByteCount)
+    return (layout, headers)
   }
 
   public func join(
@@ -122,51 +150,6 @@ public struct KrawczykScheme: ShadowScheme {
     let layout = try layout(chosen[0].header.secretByteCount, threshold)
     try checkBodies(of: chosen, byteCount: layout.bodyByteCount)
     return (chosen, layout)
-  }
-}
-
-/// One split: cores write different pieces of the bodies, so the pointers may be shared among them.
-private struct KrawczykSplit: @unchecked Sendable {
-  let layout: KrawczykLayout
-  let secret: UnsafeRawBufferPointer
-  let key: SecretBytes
-  let shares: [[UInt8]]
-  let bodies: [UnsafeMutablePointer<UInt8>]
-
-  func run(coreCount: Int) {
-    for (share, body) in zip(shares, bodies) {
-      UnsafeMutableRawBufferPointer(start: body, count: share.count).copyBytes(from: share)
-    }
-    let parity = ShardTransform(
-      available: Array(0..<layout.threshold), wanted: Array(layout.threshold..<bodies.count))
-    let parts = layout.parts(coreCount: coreCount)
-    onCores(parts.count) { part in
-      for piece in parts[part] { write(piece, parity) }
-    }
-  }
-
-  /// The same piece of every shard, the parity while the data is still in the cache.
-  private func write(_ piece: Range<Int>, _ parity: ShardTransform) {
-    let targets = bodies.map { $0 + KrawczykLayout.keyByteCount + piece.lowerBound }
-    for shard in 0..<layout.threshold {
-      let target = UnsafeMutableRawBufferPointer(start: targets[shard], count: piece.count)
-      let count = layout.secretByteCount(
-        shard: shard, offset: piece.lowerBound, byteCount: piece.count)
-      let start = shard * layout.shardByteCount + piece.lowerBound
-      if count > 0 {
-        let counter = layout.counter(shard: shard, offset: piece.lowerBound)
-        key.withBytes {
-          AES256CTR.apply(
-            UnsafeRawBufferPointer(rebasing: secret[start..<start + count]), into: target, key: $0,
-            counter: counter)
-        }
-      }
-      UnsafeMutableRawBufferPointer(rebasing: target[count...])
-        .initializeMemory(as: UInt8.self, repeating: 0)
-    }
-    parity.apply(
-      targets[..<layout.threshold].map { UnsafePointer($0) },
-      Array(targets[layout.threshold...]), byteCount: piece.count)
   }
 }
 

@@ -14,11 +14,25 @@ public protocol ShadowScheme: Sendable {
 
   /// The shadows 1 to s in order.
   ///
-  /// Throws `impossibleThreshold` and `secretTooLarge`.
+  /// With `makesDigests` the shadows know their digests, made while their bytes were in the cache. Throws
+  /// `impossibleThreshold` and `secretTooLarge`.
   func split(
     secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
-    entropy: some Entropy
+    entropy: some Entropy, makesDigests: Bool
   ) throws(ShadowError) -> [Shadow]
+
+  /// A split in constant memory.
+  ///
+  /// `secret` is read at several places and has `secretByteCount` bytes. `scratch` has room for ``scratchByteCount(secretByteCount:threshold:)``
+  /// bytes, which show no more of the secret than the shadows' bodies do; it may be the same as the secret, which is then
+  /// overwritten. Both must stay as they are until the bodies are complete. Throws as `split` does.
+  func splitter(
+    secret: any RandomAccessBytes, secretByteCount: Int, scratch: any RandomAccessScratch,
+    threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32, entropy: some Entropy
+  ) throws(ShadowError) -> ShadowSplitter
+
+  /// Bytes that a splitter puts into its scratch; 0 where it needs none.
+  func scratchByteCount(secretByteCount: Int, threshold: Int) throws(ShadowError) -> Int
 
   /// The secret, from the first r different indices among `shadows`.
   ///
@@ -41,6 +55,16 @@ public protocol ShadowScheme: Sendable {
 }
 
 extension ShadowScheme {
+  /// The shadows with their digests.
+  public func split(
+    secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
+    entropy: some Entropy
+  ) throws(ShadowError) -> [Shadow] {
+    try split(
+      secret: secret, threshold: threshold, shadowCount: shadowCount, imageID: imageID,
+      epoch: epoch, entropy: entropy, makesDigests: true)
+  }
+
   /// 2 <= r < s <= 255 and r <= 8: an operator may change the scheme and nothing else.
   public func supports(threshold: Int, shadowCount: Int) -> Bool {
     (2...BaiScheme.maximumThreshold).contains(threshold) && threshold < shadowCount
