@@ -167,7 +167,8 @@ public struct BaiScheme: ShadowScheme {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadows.count)
     }
     let chosen = try selectShadows(
-      shadows, need: threshold, format: format, expectedDigests: expectedDigests)
+      shadows, need: threshold, format: format, expectedDigests: expectedDigests,
+      coreCount: coreCount)
     let layout = try layout(
       secretByteCount: chosen[0].header.secretByteCount, threshold: threshold)
     try checkBodies(of: chosen, byteCount: layout.bodyByteCount)

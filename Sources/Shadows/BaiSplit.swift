@@ -80,7 +80,8 @@ final class BaiSplitEngine<Source: MatrixByteSource>: SplitEngine, @unchecked Se
       // What is behind the remainder is padding of the last shards.
       let stored = max(0, min(count, layout.remainderByteCount - start))
       if stored > 0 {
-        try scratch.read(into: UnsafeMutableRawBufferPointer(rebasing: target[..<stored]), at: start)
+        try scratch.read(
+          into: UnsafeMutableRawBufferPointer(rebasing: target[..<stored]), at: start)
       }
       UnsafeMutableRawBufferPointer(rebasing: target[stored...])
         .initializeMemory(as: UInt8.self, repeating: 0)

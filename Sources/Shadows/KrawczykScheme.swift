@@ -146,7 +146,8 @@ public struct KrawczykScheme: ShadowScheme {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadows.count)
     }
     let chosen = try selectShadows(
-      shadows, need: threshold, format: format, expectedDigests: expectedDigests)
+      shadows, need: threshold, format: format, expectedDigests: expectedDigests,
+      coreCount: coreCount)
     let layout = try layout(chosen[0].header.secretByteCount, threshold)
     try checkBodies(of: chosen, byteCount: layout.bodyByteCount)
     return (chosen, layout)

@@ -81,7 +81,8 @@ func checkSecretSize(_ byteCount: Int) throws(ShadowError) {
 
 /// The first `need` shadows of different indices, each verified and of one image and epoch.
 func selectShadows(
-  _ shadows: [Shadow], need: Int, format: ShadowFormat, expectedDigests: [Int: [UInt8]]
+  _ shadows: [Shadow], need: Int, format: ShadowFormat, expectedDigests: [Int: [UInt8]],
+  coreCount: Int
 ) throws(ShadowError) -> [Shadow] {
   var chosen: [Shadow] = []
   var seen: Set<Int> = []
@@ -89,7 +90,12 @@ func selectShadows(
     chosen.append(shadow)
   }
   guard chosen.count == need else { throw .notEnoughShadows(have: chosen.count, need: need) }
-  for shadow in chosen { try shadow.verify(against: expectedDigests) }
+  for (shadow, digest) in zip(chosen, digestsFromBytes(of: chosen, coreCount: coreCount)) {
+    guard let expected = expectedDigests[shadow.index] else {
+      throw .missingDigest(index: shadow.index)
+    }
+    guard digest == expected else { throw .corruptShadow(index: shadow.index) }
+  }
   for shadow in chosen {
     guard shadow.header.format == format else { throw .malformedShadow(.unknownFormat) }
     guard shadow.header.belongsWith(chosen[0].header) else {
