@@ -99,28 +99,59 @@ public struct KrawczykScheme: ShadowScheme {
     }
   }
 
+  public func joiner(
+    shadows: [StoredShadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ShadowJoiner {
+    let coreCount = coreCount
+    let (chosen, layout) = try select(shadows, threshold, expectedDigests) {
+      shadows throws(ShadowError) in
+      try digestsFromBytes(of: shadows, coreCount: coreCount)
+    }
+    var shares: [[UInt8]] = []
+    for shadow in chosen {
+      var share = [UInt8](repeating: 0, count: KrawczykLayout.keyByteCount)
+      var failure: ShadowError?
+      share.withUnsafeMutableBytes { buffer in
+        do throws(ShadowError) { try shadow.body.read(into: buffer, at: 0) } catch {
+          failure = error
+        }
+      }
+      if let failure { throw failure }
+      shares.append(share)
+    }
+    var found = KeySharing.value(at: 0, indices: chosen.map(\.header.index), shares: shares)
+    defer { zero(&found) }
+    return ShadowJoiner(
+      secretByteCount: layout.secretByteCount,
+      engine: KrawczykJoinEngine(
+        layout: layout, shards: chosen.map { $0.header.index - 1 }, bodies: chosen.map(\.body),
+        key: SecretBytes(found), coreCount: coreCount),
+      coreCount: coreCount)
+  }
+
   public func repair(
     lost: Int, shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
   ) throws(ShadowError) -> Shadow {
     guard (1...255).contains(lost) else { throw .indexOutOfRange(lost) }
     let others = shadows.filter { $0.index != lost }
     let (chosen, layout) = try select(others, threshold, expectedDigests)
-    let model = chosen[0].header
-    let header = try ShadowHeader(
-      format: format, index: lost, epoch: model.epoch, imageID: model.imageID,
-      secretByteCount: model.secretByteCount)
-    let share = keyValue(at: UInt8(lost), of: chosen)
-    let transform = ShardTransform(available: chosen.map { $0.index - 1 }, wanted: [lost - 1])
-    let body = [UInt8](unsafeUninitializedCapacity: layout.bodyByteCount) { buffer, count in
-      UnsafeMutableRawBufferPointer(buffer).copyBytes(from: share)
-      withBodies(chosen) { bodies in
-        transform.apply(
-          bodies.map { $0 + KrawczykLayout.keyByteCount },
-          [buffer.baseAddress! + KrawczykLayout.keyByteCount], byteCount: layout.shardByteCount)
-      }
-      count = layout.bodyByteCount
-    }
-    return try verifyRepaired(Shadow(header: header, body: body), expectedDigests)
+    return try repairWhole(
+      header: try chosen[0].header.with(index: lost), bodyByteCount: layout.bodyByteCount,
+      sources: chosen, engine: KrawczykRepairEngine(lost: lost, indices: chosen.map(\.index)),
+      expectedDigests: expectedDigests)
+  }
+
+  public func repairer(
+    lost: Int, headers: [ShadowHeader], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ShadowRepairer {
+    let plan = try RepairPlan(
+      lost: lost, headers: headers, threshold: threshold, format: format,
+      expectedDigests: expectedDigests)
+    let layout = try layout(plan.lost.secretByteCount, threshold)
+    return ShadowRepairer(
+      lost: plan.lost, sources: plan.sources, bodyByteCount: layout.bodyByteCount,
+      engine: KrawczykRepairEngine(lost: lost, indices: plan.sources.map(\.index)),
+      expectedDigests: plan.digests, coreCount: coreCount)
   }
 
   private func keyValue(at x: UInt8, of shadows: [Shadow]) -> [UInt8] {
@@ -142,12 +173,21 @@ public struct KrawczykScheme: ShadowScheme {
   private func select(
     _ shadows: [Shadow], _ threshold: Int, _ expectedDigests: [Int: [UInt8]]
   ) throws(ShadowError) -> ([Shadow], KrawczykLayout) {
+    try select(shadows, threshold, expectedDigests) {
+      digestsFromBytes(of: $0, coreCount: coreCount)
+    }
+  }
+
+  private func select<Part: HeadedShadow>(
+    _ shadows: [Part], _ threshold: Int, _ expectedDigests: [Int: [UInt8]],
+    digests: ([Part]) throws(ShadowError) -> [[UInt8]]
+  ) throws(ShadowError) -> ([Part], KrawczykLayout) {
     guard (2...Self.maximumThreshold).contains(threshold) else {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadows.count)
     }
     let chosen = try selectShadows(
       shadows, need: threshold, format: format, expectedDigests: expectedDigests,
-      coreCount: coreCount)
+      digests: digests)
     let layout = try layout(chosen[0].header.secretByteCount, threshold)
     try checkBodies(of: chosen, byteCount: layout.bodyByteCount)
     return (chosen, layout)
