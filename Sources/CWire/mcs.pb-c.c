@@ -2100,7 +2100,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_health__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__slave_health__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptors[16] =
+static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptors[17] =
 {
   {
     "pending_shadows",
@@ -2294,6 +2294,18 @@ static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "made_bytes",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, made_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
   11,   /* field[11] = balancing_shadows */
@@ -2305,6 +2317,7 @@ static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
   8,   /* field[8] = fewest_losses_survived */
   14,   /* field[14] = last_problem */
   9,   /* field[9] = lost_images */
+  16,   /* field[16] = made_bytes */
   15,   /* field[15] = off */
   1,   /* field[1] = pending_bytes */
   2,   /* field[2] = pending_images */
@@ -2316,7 +2329,7 @@ static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
 static const ProtobufCIntRange sfmedir__v1__care_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 16 }
+  { 0, 17 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor =
 {
@@ -2326,7 +2339,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor =
   "Sfmedir__V1__CareStatus",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__CareStatus),
-  16,
+  17,
   sfmedir__v1__care_status__field_descriptors,
   sfmedir__v1__care_status__field_indices_by_name,
   1,  sfmedir__v1__care_status__number_ranges,

@@ -7,42 +7,52 @@ enum RecordReader {
   static func read(
     key: [UInt8], at location: RecordLocation, in segment: Segment
   ) throws(SegmentStoreError) -> [UInt8] {
-    let headerSize = RecordHeader.sizeBytes + key.count
-    func damage(_ kind: SegmentDamage.Kind) -> SegmentStoreError {
-      .damaged(
-        SegmentDamage(
-          kind: kind, segmentIdentifier: location.segmentIdentifier,
-          offsetBytes: location.offsetBytes,
-          sizeBytes: UInt64(headerSize + location.payloadSizeBytes), key: key,
-          missingSequences: location.sequence...location.sequence))
+    let reading = try RecordReading(key: key, at: location, in: segment)
+    let payload = try reading.payload(0..<reading.payloadSizeBytes)
+    guard Checksum.crc32c(payload) == reading.payloadChecksum else {
+      throw reading.damage(.payload)
     }
-    func failure(_ error: DiskError) -> SegmentStoreError {
-      error.code == EIO ? damage(.unreadable(error)) : .disk(error)
-    }
-    let headerBytes: [UInt8]
-    do throws(DiskError) {
-      headerBytes = try bytes(of: segment.file, at: location.offsetBytes, count: headerSize)
-    } catch { throw failure(error) }
-    let decoded = headerBytes.withUnsafeBytes {
-      RecordHeader.decode($0, binding: segment.binding, offset: location.offsetBytes)
-    }
-    guard case .valid(let header) = decoded else { throw damage(.unparseable) }
-    guard header.kind == .value, header.sequence == location.sequence,
-      header.payloadSizeBytes == location.payloadSizeBytes,
-      headerBytes[RecordHeader.sizeBytes...].elementsEqual(key)
-    else { throw damage(.unexpectedRecord) }
-    let payload: [UInt8]
-    do throws(DiskError) {
-      payload = try bytes(
-        of: segment.file, at: location.offsetBytes + UInt64(headerSize),
-        count: header.payloadSizeBytes)
-    } catch { throw failure(error) }
-    guard payload.count == header.payloadSizeBytes else { throw damage(.truncated) }
-    guard Checksum.crc32c(payload) == header.payloadChecksum else { throw damage(.payload) }
     return payload
   }
 
-  private static func bytes(
+  /// The header at a place that the index names, which has to be that of the value record there.
+  static func header(
+    key: [UInt8], at location: RecordLocation, in segment: Segment
+  ) throws(SegmentStoreError) -> RecordHeader {
+    let headerSize = RecordHeader.sizeBytes + key.count
+    let headerBytes: [UInt8]
+    do throws(DiskError) {
+      headerBytes = try bytes(of: segment.file, at: location.offsetBytes, count: headerSize)
+    } catch { throw failure(error, key, location) }
+    let decoded = headerBytes.withUnsafeBytes {
+      RecordHeader.decode($0, binding: segment.binding, offset: location.offsetBytes)
+    }
+    guard case .valid(let header) = decoded else { throw damage(.unparseable, key, location) }
+    guard header.kind == .value, header.sequence == location.sequence,
+      header.payloadSizeBytes == location.payloadSizeBytes,
+      headerBytes[RecordHeader.sizeBytes...].elementsEqual(key)
+    else { throw damage(.unexpectedRecord, key, location) }
+    return header
+  }
+
+  static func damage(
+    _ kind: SegmentDamage.Kind, _ key: [UInt8], _ location: RecordLocation
+  ) -> SegmentStoreError {
+    .damaged(
+      SegmentDamage(
+        kind: kind, segmentIdentifier: location.segmentIdentifier,
+        offsetBytes: location.offsetBytes,
+        sizeBytes: UInt64(RecordHeader.sizeBytes + key.count + location.payloadSizeBytes),
+        key: key, missingSequences: location.sequence...location.sequence))
+  }
+
+  static func failure(
+    _ error: DiskError, _ key: [UInt8], _ location: RecordLocation
+  ) -> SegmentStoreError {
+    error.code == EIO ? damage(.unreadable(error), key, location) : .disk(error)
+  }
+
+  static func bytes(
     of file: any DiskFile, at offset: UInt64, count: Int
   ) throws(DiskError) -> [UInt8] {
     // With no capacity the initializer below would write to the empty array that the whole process shares.

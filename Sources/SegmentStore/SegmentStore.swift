@@ -144,18 +144,31 @@ public final class SegmentStore: Sendable {
   /// The payload of a key, nil where there is none. Header and payload checksums are verified on every read.
   /// Throws `.damaged` with segment and offset for a record that is not what was written.
   public func read(key: [UInt8]) async throws(SegmentStoreError) -> [UInt8]? {
-    try check(key)
-    let found = shared.withLock { state -> (IndexEntry, Segment, SegmentDamage?)? in
-      guard let entry = state.index[key] else { return nil }
-      return (entry, state.segment(of: entry), state.damages[entry.location.sequence])
+    guard let found = try find(key) else { return nil }
+    return try await counting { () throws(SegmentStoreError) in
+      try RecordReader.read(key: key, at: found.0, in: found.1)
     }
-    guard let (entry, segment, damage) = found else { return nil }
-    do throws(SegmentStoreError) {
-      if let damage { throw .damaged(damage) }
-      return try await onReader { () throws(SegmentStoreError) in
-        try RecordReader.read(key: key, at: entry.location, in: segment)
-      }
-    } catch {
+  }
+
+  /// Where a key's record stands. Throws `.damaged` for a record that recovery found damaged.
+  func find(_ key: [UInt8]) throws(SegmentStoreError) -> (RecordLocation, Segment)? {
+    try check(key)
+    let found = shared.withLock { state -> (RecordLocation, Segment, SegmentDamage?)? in
+      guard let entry = state.index[key] else { return nil }
+      let damage = state.damages[entry.location.sequence]
+      if damage != nil { state.damagedReads += 1 }
+      return (entry.location, state.segment(of: entry), damage)
+    }
+    guard let (location, segment, damage) = found else { return nil }
+    if let damage { throw .damaged(damage) }
+    return (location, segment)
+  }
+
+  /// Runs a job on a reader thread and counts it where it met damage.
+  func counting<Value: Sendable>(
+    _ job: @escaping @Sendable () throws(SegmentStoreError) -> Value
+  ) async throws(SegmentStoreError) -> Value {
+    do throws(SegmentStoreError) { return try await onReader(job) } catch {
       if case .damaged = error { shared.withLock { $0.damagedReads += 1 } }
       throw error
     }

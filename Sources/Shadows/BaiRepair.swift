@@ -1,23 +1,35 @@
 import CKernels
 
-/// Writes the body of the lost shadow; false where no split can have made these shadows.
-///
 /// The vectors are values of one polynomial in the index, so that the lost one is interpolated; its
 /// shard is encoded from the others. Neither step learns the secret.
-func repairBody(
-  lost: Int, indices: [Int], bodies: [UnsafePointer<UInt8>], layout: BaiLayout,
-  into target: UnsafeMutableBufferPointer<UInt8>
-) -> Bool {
-  let destination = target.baseAddress!
-  let overflow = field65537_combine(
-    indices.count, lagrangeCoefficients(at: lost, nodes: indices), bodies,
-    layout.vectorByteCount / 2, destination)
-  if overflow != 0 { return false }
-  let transform = ShardTransform(available: indices.map { $0 - 1 }, wanted: [lost - 1])
-  transform.apply(
-    bodies.map { $0 + layout.vectorByteCount }, [destination + layout.vectorByteCount],
-    byteCount: layout.shardByteCount)
-  return true
+struct BaiRepairEngine: RepairEngine {
+  private let layout: BaiLayout
+  private let coefficients: [UInt32]
+  private let transform: ShardTransform
+
+  init(layout: BaiLayout, lost: Int, indices: [Int]) {
+    self.layout = layout
+    coefficients = lagrangeCoefficients(at: lost, nodes: indices)
+    transform = ShardTransform(available: indices.map { $0 - 1 }, wanted: [lost - 1])
+  }
+
+  func repair(
+    _ range: Range<Int>, from sources: [UnsafePointer<UInt8>],
+    into target: UnsafeMutablePointer<UInt8>
+  ) -> Bool {
+    let vectorBytes = max(0, min(range.upperBound, layout.vectorByteCount) - range.lowerBound)
+    let overflow =
+      vectorBytes == 0
+      ? 0
+      : field65537_combine(
+        sources.count, coefficients, sources, vectorBytes / 2, target)
+    if vectorBytes < range.count {
+      transform.apply(
+        sources.map { $0 + vectorBytes }, [target + vectorBytes],
+        byteCount: range.count - vectorBytes)
+    }
+    return overflow == 0
+  }
 }
 
 /// The coefficients c with f(x) = sum of c[j] f(nodes[j]) mod 65537 for every polynomial f of lower

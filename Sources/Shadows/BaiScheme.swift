@@ -9,7 +9,7 @@ import CKernels
 /// that each shadow carries 1/r of it and fewer than r shadows show nothing of it.
 ///
 /// Memory: besides the secret and its shadows (|secret| (s/16 + s/r) bytes), about 0.5 MiB for
-/// each core used. The form is in `docs/formats/shadow-bai1.md`.
+/// each core used; a splitter, joiner or repairer holds pieces of them only. The form is in `docs/formats/shadow-bai1.md`.
 public struct BaiScheme: ShadowScheme {
   /// 1 GiB: the largest secret, checked before anything is allocated.
   public static let maximumSecretBytes = 1 << 30
@@ -35,53 +35,120 @@ public struct BaiScheme: ShadowScheme {
 
   public func split(
     secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
-    entropy: some Entropy
+    entropy: some Entropy, makesDigests: Bool
   ) throws(ShadowError) -> [Shadow] {
     try split(
       secret: secret, threshold: threshold, shadowCount: shadowCount, imageID: imageID,
-      epoch: epoch
+      epoch: epoch, makesDigests: makesDigests
     ) { CounterModeBytes(entropy: entropy) }
   }
 
   /// The same with the matrices' bytes from elsewhere: one source for each core.
   package func split<Source: MatrixByteSource>(
     secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
-    makeSource: () -> Source
+    makesDigests: Bool = true, makeSource: () -> Source
   ) throws(ShadowError) -> [Shadow] {
+    let (layout, headers) = try prepare(
+      secretByteCount: secret.count, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return secret.withUnsafeBytes { secret in
+      splitWhole(
+        headers: headers, bodyByteCount: layout.bodyByteCount, coreCount: coreCount,
+        makesDigests: makesDigests
+      ) { bodies in
+        BaiSplitEngine(
+          layout: layout, secret: BorrowedBytes(bytes: secret),
+          scratch: BaiBodyScratch(layout: layout, bodies: bodies), shadowCount: shadowCount,
+          imageID: imageID, coreCount: coreCount, makeSource: makeSource)
+      }
+    }
+  }
+
+  public func splitter(
+    secret: any RandomAccessBytes, secretByteCount: Int, scratch: any RandomAccessScratch,
+    threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32, entropy: some Entropy
+  ) throws(ShadowError) -> ShadowSplitter {
+    try splitter(
+      secret: secret, secretByteCount: secretByteCount, scratch: scratch, threshold: threshold,
+      shadowCount: shadowCount, imageID: imageID, epoch: epoch
+    ) { CounterModeBytes(entropy: entropy) }
+  }
+
+  /// The same with the matrices' bytes from elsewhere: one source for each core.
+  package func splitter<Source: MatrixByteSource>(
+    secret: any RandomAccessBytes, secretByteCount: Int, scratch: any RandomAccessScratch,
+    threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32, makeSource: () -> Source
+  ) throws(ShadowError) -> ShadowSplitter {
+    let (layout, headers) = try prepare(
+      secretByteCount: secretByteCount, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return ShadowSplitter(
+      headers: headers, bodyByteCount: layout.bodyByteCount,
+      engine: BaiSplitEngine(
+        layout: layout, secret: secret, scratch: scratch, shadowCount: shadowCount,
+        imageID: imageID, coreCount: coreCount, makeSource: makeSource),
+      coreCount: coreCount)
+  }
+
+  public func scratchByteCount(
+    secretByteCount: Int, threshold: Int
+  ) throws(ShadowError) -> Int {
+    try layout(secretByteCount: secretByteCount, threshold: threshold).remainderByteCount
+  }
+
+  private func prepare(
+    secretByteCount: Int, threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32
+  ) throws(ShadowError) -> (BaiLayout, [ShadowHeader]) {
     guard supports(threshold: threshold, shadowCount: shadowCount) else {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadowCount)
     }
-    let layout = try layout(secretByteCount: secret.count, threshold: threshold)
+    let layout = try layout(secretByteCount: secretByteCount, threshold: threshold)
     let headers = try makeHeaders(
       format: format, count: shadowCount, epoch: epoch, imageID: imageID,
-      secretByteCount: secret.count)
-    let bodies = makeBodies(count: shadowCount, byteCount: layout.bodyByteCount) { bodies in
-      secret.withUnsafeBytes { secret in
-        BaiSplit(layout: layout, secret: secret, bodies: bodies, imageID: imageID)
-          .run(coreCount: coreCount, makeSource: makeSource)
-      }
-    }
-    return zip(headers, bodies).map { Shadow(header: $0, body: $1) }
+      secretByteCount: secretByteCount)
+    return (layout, headers)
   }
 
   public func join(
     shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
   ) throws(ShadowError) -> [UInt8] {
     let (chosen, layout) = try select(shadows, threshold, expectedDigests)
-    var contradictory = false
+    var failure: ShadowError?
     let secret = [UInt8](unsafeUninitializedCapacity: layout.secretByteCount) { buffer, count in
       preferLargePages(UnsafeMutableRawBufferPointer(buffer))
       withBodies(chosen) { bodies in
         let join = BaiJoin(
-          layout: layout, shards: chosen.map { $0.index - 1 }, bodies: bodies,
-          imageID: chosen[0].header.imageID, secret: UnsafeMutableRawBufferPointer(buffer))
-        contradictory = !join.run(coreCount: coreCount)
+          layout: layout, shards: chosen.map { $0.index - 1 },
+          bodies: bodies.map {
+            BorrowedBytes(
+              bytes: UnsafeRawBufferPointer(start: $0, count: layout.bodyByteCount))
+          }, imageID: chosen[0].header.imageID)
+        do throws(ShadowError) {
+          try BaiJoinEngine(join, coreCount: coreCount)
+            .joinAll(into: UnsafeMutableRawBufferPointer(buffer))
+        } catch { failure = error }
       }
       // Nothing of a contradictory set is handed out, so nothing of it counts as written.
-      count = contradictory ? 0 : layout.secretByteCount
+      count = failure == nil ? layout.secretByteCount : 0
     }
-    if contradictory { throw .contradictoryShadows }
+    if let failure { throw failure }
     return secret
+  }
+
+  public func joiner(
+    shadows: [StoredShadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ShadowJoiner {
+    let coreCount = coreCount
+    let (chosen, layout) = try select(shadows, threshold, expectedDigests) {
+      shadows throws(ShadowError) in
+      try digestsFromBytes(of: shadows, coreCount: coreCount)
+    }
+    let join = BaiJoin(
+      layout: layout, shards: chosen.map { $0.header.index - 1 }, bodies: chosen.map(\.body),
+      imageID: chosen[0].header.imageID)
+    return ShadowJoiner(
+      secretByteCount: layout.secretByteCount,
+      engine: try BaiJoinEngine(join, coreCount: coreCount), coreCount: coreCount)
   }
 
   public func repair(
@@ -90,21 +157,25 @@ public struct BaiScheme: ShadowScheme {
     guard (1...255).contains(lost) else { throw .indexOutOfRange(lost) }
     let others = shadows.filter { $0.index != lost }
     let (chosen, layout) = try select(others, threshold, expectedDigests)
-    let model = chosen[0].header
-    let header = try ShadowHeader(
-      format: format, index: lost, epoch: model.epoch, imageID: model.imageID,
-      secretByteCount: model.secretByteCount)
-    var contradictory = false
-    let body = [UInt8](unsafeUninitializedCapacity: layout.bodyByteCount) { buffer, count in
-      preferLargePages(UnsafeMutableRawBufferPointer(buffer))
-      withBodies(chosen) { bodies in
-        contradictory = !repairBody(
-          lost: lost, indices: chosen.map(\.index), bodies: bodies, layout: layout, into: buffer)
-      }
-      count = layout.bodyByteCount
-    }
-    if contradictory { throw .contradictoryShadows }
-    return try verifyRepaired(Shadow(header: header, body: body), expectedDigests)
+    return try repairWhole(
+      header: try chosen[0].header.with(index: lost), bodyByteCount: layout.bodyByteCount,
+      sources: chosen,
+      engine: BaiRepairEngine(layout: layout, lost: lost, indices: chosen.map(\.index)),
+      expectedDigests: expectedDigests)
+  }
+
+  public func repairer(
+    lost: Int, headers: [ShadowHeader], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ShadowRepairer {
+    let plan = try RepairPlan(
+      lost: lost, headers: headers, threshold: threshold, format: format,
+      expectedDigests: expectedDigests)
+    let layout = try layout(secretByteCount: plan.lost.secretByteCount, threshold: threshold)
+    return ShadowRepairer(
+      lost: plan.lost, sources: plan.sources, bodyByteCount: layout.bodyByteCount,
+      engine: BaiRepairEngine(
+        layout: layout, lost: lost, indices: plan.sources.map(\.index)),
+      expectedDigests: plan.digests, coreCount: coreCount)
   }
 
   private func layout(secretByteCount: Int, threshold: Int) throws(ShadowError) -> BaiLayout {
@@ -118,11 +189,21 @@ public struct BaiScheme: ShadowScheme {
   private func select(
     _ shadows: [Shadow], _ threshold: Int, _ expectedDigests: [Int: [UInt8]]
   ) throws(ShadowError) -> ([Shadow], BaiLayout) {
+    try select(shadows, threshold, expectedDigests) {
+      digestsFromBytes(of: $0, coreCount: coreCount)
+    }
+  }
+
+  private func select<Part: HeadedShadow>(
+    _ shadows: [Part], _ threshold: Int, _ expectedDigests: [Int: [UInt8]],
+    digests: ([Part]) throws(ShadowError) -> [[UInt8]]
+  ) throws(ShadowError) -> ([Part], BaiLayout) {
     guard (2...Self.maximumThreshold).contains(threshold) else {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadows.count)
     }
     let chosen = try selectShadows(
-      shadows, need: threshold, format: format, expectedDigests: expectedDigests)
+      shadows, need: threshold, format: format, expectedDigests: expectedDigests,
+      digests: digests)
     let layout = try layout(
       secretByteCount: chosen[0].header.secretByteCount, threshold: threshold)
     try checkBodies(of: chosen, byteCount: layout.bodyByteCount)

@@ -30,26 +30,54 @@ public struct KrawczykScheme: ShadowScheme {
 
   public func split(
     secret: [UInt8], threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32,
-    entropy: some Entropy
+    entropy: some Entropy, makesDigests: Bool
   ) throws(ShadowError) -> [Shadow] {
+    let (layout, headers) = try prepare(
+      secretByteCount: secret.count, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return secret.withUnsafeBytes { secret in
+      splitWhole(
+        headers: headers, bodyByteCount: layout.bodyByteCount, coreCount: coreCount,
+        makesDigests: makesDigests
+      ) { _ in
+        KrawczykSplitEngine(
+          layout: layout, secret: BorrowedBytes(bytes: secret), shadowCount: shadowCount,
+          coreCount: coreCount, entropy: entropy)
+      }
+    }
+  }
+
+  /// Nothing is written to the scratch.
+  public func splitter(
+    secret: any RandomAccessBytes, secretByteCount: Int, scratch: any RandomAccessScratch,
+    threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32, entropy: some Entropy
+  ) throws(ShadowError) -> ShadowSplitter {
+    let (layout, headers) = try prepare(
+      secretByteCount: secretByteCount, threshold: threshold, shadowCount: shadowCount,
+      imageID: imageID, epoch: epoch)
+    return ShadowSplitter(
+      headers: headers, bodyByteCount: layout.bodyByteCount,
+      engine: KrawczykSplitEngine(
+        layout: layout, secret: secret, shadowCount: shadowCount, coreCount: coreCount,
+        entropy: entropy),
+      coreCount: coreCount)
+  }
+
+  public func scratchByteCount(
+    secretByteCount: Int, threshold: Int
+  ) throws(ShadowError) -> Int { 0 }
+
+  private func prepare(
+    secretByteCount: Int, threshold: Int, shadowCount: Int, imageID: ImageID, epoch: UInt32
+  ) throws(ShadowError) -> (KrawczykLayout, [ShadowHeader]) {
     guard supports(threshold: threshold, shadowCount: shadowCount) else {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadowCount)
     }
-    let layout = try layout(secret.count, threshold)
+    let layout = try layout(secretByteCount, threshold)
     let headers = try makeHeaders(
       format: format, count: shadowCount, epoch: epoch, imageID: imageID,
-      secretByteCount: secret.count)
-    let key = SecretBytes(randomCount: KrawczykLayout.keyByteCount, entropy: entropy)
-    let shares = key.withBytes {
-      KeySharing.split($0, threshold: threshold, shadowCount: shadowCount, entropy: entropy)
-    }
-    let bodies = makeBodies(count: shadowCount, byteCount: layout.bodyByteCount) { bodies in
-      secret.withUnsafeBytes { secret in
-        KrawczykSplit(layout: layout, secret: secret, key: key, shares: shares, bodies: bodies)
-          .run(coreCount: coreCount)
-      }
-    }
-    return zip(headers, bodies).map { Shadow(header: $0, body: $1) }
+      secretByteCount: secretByteCount)
+    return (layout, headers)
   }
 
   public func join(
@@ -71,28 +99,59 @@ public struct KrawczykScheme: ShadowScheme {
     }
   }
 
+  public func joiner(
+    shadows: [StoredShadow], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ShadowJoiner {
+    let coreCount = coreCount
+    let (chosen, layout) = try select(shadows, threshold, expectedDigests) {
+      shadows throws(ShadowError) in
+      try digestsFromBytes(of: shadows, coreCount: coreCount)
+    }
+    var shares: [[UInt8]] = []
+    for shadow in chosen {
+      var share = [UInt8](repeating: 0, count: KrawczykLayout.keyByteCount)
+      var failure: ShadowError?
+      share.withUnsafeMutableBytes { buffer in
+        do throws(ShadowError) { try shadow.body.read(into: buffer, at: 0) } catch {
+          failure = error
+        }
+      }
+      if let failure { throw failure }
+      shares.append(share)
+    }
+    var found = KeySharing.value(at: 0, indices: chosen.map(\.header.index), shares: shares)
+    defer { zero(&found) }
+    return ShadowJoiner(
+      secretByteCount: layout.secretByteCount,
+      engine: KrawczykJoinEngine(
+        layout: layout, shards: chosen.map { $0.header.index - 1 }, bodies: chosen.map(\.body),
+        key: SecretBytes(found), coreCount: coreCount),
+      coreCount: coreCount)
+  }
+
   public func repair(
     lost: Int, shadows: [Shadow], threshold: Int, expectedDigests: [Int: [UInt8]]
   ) throws(ShadowError) -> Shadow {
     guard (1...255).contains(lost) else { throw .indexOutOfRange(lost) }
     let others = shadows.filter { $0.index != lost }
     let (chosen, layout) = try select(others, threshold, expectedDigests)
-    let model = chosen[0].header
-    let header = try ShadowHeader(
-      format: format, index: lost, epoch: model.epoch, imageID: model.imageID,
-      secretByteCount: model.secretByteCount)
-    let share = keyValue(at: UInt8(lost), of: chosen)
-    let transform = ShardTransform(available: chosen.map { $0.index - 1 }, wanted: [lost - 1])
-    let body = [UInt8](unsafeUninitializedCapacity: layout.bodyByteCount) { buffer, count in
-      UnsafeMutableRawBufferPointer(buffer).copyBytes(from: share)
-      withBodies(chosen) { bodies in
-        transform.apply(
-          bodies.map { $0 + KrawczykLayout.keyByteCount },
-          [buffer.baseAddress! + KrawczykLayout.keyByteCount], byteCount: layout.shardByteCount)
-      }
-      count = layout.bodyByteCount
-    }
-    return try verifyRepaired(Shadow(header: header, body: body), expectedDigests)
+    return try repairWhole(
+      header: try chosen[0].header.with(index: lost), bodyByteCount: layout.bodyByteCount,
+      sources: chosen, engine: KrawczykRepairEngine(lost: lost, indices: chosen.map(\.index)),
+      expectedDigests: expectedDigests)
+  }
+
+  public func repairer(
+    lost: Int, headers: [ShadowHeader], threshold: Int, expectedDigests: [Int: [UInt8]]
+  ) throws(ShadowError) -> ShadowRepairer {
+    let plan = try RepairPlan(
+      lost: lost, headers: headers, threshold: threshold, format: format,
+      expectedDigests: expectedDigests)
+    let layout = try layout(plan.lost.secretByteCount, threshold)
+    return ShadowRepairer(
+      lost: plan.lost, sources: plan.sources, bodyByteCount: layout.bodyByteCount,
+      engine: KrawczykRepairEngine(lost: lost, indices: plan.sources.map(\.index)),
+      expectedDigests: plan.digests, coreCount: coreCount)
   }
 
   private func keyValue(at x: UInt8, of shadows: [Shadow]) -> [UInt8] {
@@ -114,59 +173,24 @@ public struct KrawczykScheme: ShadowScheme {
   private func select(
     _ shadows: [Shadow], _ threshold: Int, _ expectedDigests: [Int: [UInt8]]
   ) throws(ShadowError) -> ([Shadow], KrawczykLayout) {
+    try select(shadows, threshold, expectedDigests) {
+      digestsFromBytes(of: $0, coreCount: coreCount)
+    }
+  }
+
+  private func select<Part: HeadedShadow>(
+    _ shadows: [Part], _ threshold: Int, _ expectedDigests: [Int: [UInt8]],
+    digests: ([Part]) throws(ShadowError) -> [[UInt8]]
+  ) throws(ShadowError) -> ([Part], KrawczykLayout) {
     guard (2...Self.maximumThreshold).contains(threshold) else {
       throw .impossibleThreshold(threshold: threshold, shadowCount: shadows.count)
     }
     let chosen = try selectShadows(
-      shadows, need: threshold, format: format, expectedDigests: expectedDigests)
+      shadows, need: threshold, format: format, expectedDigests: expectedDigests,
+      digests: digests)
     let layout = try layout(chosen[0].header.secretByteCount, threshold)
     try checkBodies(of: chosen, byteCount: layout.bodyByteCount)
     return (chosen, layout)
-  }
-}
-
-/// One split: cores write different pieces of the bodies, so the pointers may be shared among them.
-private struct KrawczykSplit: @unchecked Sendable {
-  let layout: KrawczykLayout
-  let secret: UnsafeRawBufferPointer
-  let key: SecretBytes
-  let shares: [[UInt8]]
-  let bodies: [UnsafeMutablePointer<UInt8>]
-
-  func run(coreCount: Int) {
-    for (share, body) in zip(shares, bodies) {
-      UnsafeMutableRawBufferPointer(start: body, count: share.count).copyBytes(from: share)
-    }
-    let parity = ShardTransform(
-      available: Array(0..<layout.threshold), wanted: Array(layout.threshold..<bodies.count))
-    let parts = layout.parts(coreCount: coreCount)
-    onCores(parts.count) { part in
-      for piece in parts[part] { write(piece, parity) }
-    }
-  }
-
-  /// The same piece of every shard, the parity while the data is still in the cache.
-  private func write(_ piece: Range<Int>, _ parity: ShardTransform) {
-    let targets = bodies.map { $0 + KrawczykLayout.keyByteCount + piece.lowerBound }
-    for shard in 0..<layout.threshold {
-      let target = UnsafeMutableRawBufferPointer(start: targets[shard], count: piece.count)
-      let count = layout.secretByteCount(
-        shard: shard, offset: piece.lowerBound, byteCount: piece.count)
-      let start = shard * layout.shardByteCount + piece.lowerBound
-      if count > 0 {
-        let counter = layout.counter(shard: shard, offset: piece.lowerBound)
-        key.withBytes {
-          AES256CTR.apply(
-            UnsafeRawBufferPointer(rebasing: secret[start..<start + count]), into: target, key: $0,
-            counter: counter)
-        }
-      }
-      UnsafeMutableRawBufferPointer(rebasing: target[count...])
-        .initializeMemory(as: UInt8.self, repeating: 0)
-    }
-    parity.apply(
-      targets[..<layout.threshold].map { UnsafePointer($0) },
-      Array(targets[layout.threshold...]), byteCount: piece.count)
   }
 }
 

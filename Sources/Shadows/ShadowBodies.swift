@@ -35,11 +35,16 @@ func makeBodies(
   return bodies.reversed()
 }
 
-/// Lends the bodies of all shadows at once.
+/// Lends the bodies of all shadows at once; none of them is empty.
 func withBodies(_ shadows: [Shadow], _ body: ([UnsafePointer<UInt8>]) -> Void) {
+  withArrays(shadows.map(\.body), body)
+}
+
+/// Lends several arrays at once; none of them is empty.
+func withArrays(_ arrays: [[UInt8]], _ body: ([UnsafePointer<UInt8>]) -> Void) {
   func next(_ pointers: [UnsafePointer<UInt8>]) {
-    if pointers.count == shadows.count { return body(pointers) }
-    shadows[pointers.count].body.withUnsafeBufferPointer { next(pointers + [$0.baseAddress!]) }
+    if pointers.count == arrays.count { return body(pointers) }
+    arrays[pointers.count].withUnsafeBufferPointer { next(pointers + [$0.baseAddress!]) }
   }
   next([])
 }

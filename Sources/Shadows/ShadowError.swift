@@ -1,3 +1,5 @@
+import Base
+
 /// Why a secret could not be split, rebuilt or repaired.
 public enum ShadowError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The scheme has no (r, s) of these values.
@@ -18,6 +20,10 @@ public enum ShadowError: Error, Equatable, Sendable, CustomStringConvertible {
   case contradictoryShadows
   /// No shadow has this index.
   case indexOutOfRange(Int)
+  /// A file with the secret, a shadow or intermediate bytes cannot be read or written.
+  case storageFailed(DiskError)
+  /// Such a file ends where more bytes have to be.
+  case storageEnded(offset: Int)
 
   public var description: String {
     switch self {
@@ -39,6 +45,8 @@ public enum ShadowError: Error, Equatable, Sendable, CustomStringConvertible {
       "the shadows contradict each other although each has its recorded digest"
     case .indexOutOfRange(let index):
       "shadow indices are 1 to 255, not \(index)"
+    case .storageFailed(let error): "\(error)"
+    case .storageEnded(let offset): "the bytes end at \(offset), where more have to follow"
     }
   }
 }

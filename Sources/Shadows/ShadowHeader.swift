@@ -92,6 +92,13 @@ public struct ShadowHeader: Equatable, Sendable {
     return bytes
   }
 
+  /// The header of another shadow of the same sharing.
+  func with(index: Int) throws(ShadowError) -> ShadowHeader {
+    try ShadowHeader(
+      format: format, index: index, epoch: epoch, imageID: imageID, secretByteCount: secretByteCount
+    )
+  }
+
   /// Whether both can be used together: everything but the index is alike.
   func belongsWith(_ other: ShadowHeader) -> Bool {
     format == other.format && epoch == other.epoch && imageID == other.imageID

@@ -20,7 +20,6 @@ public final class SlaveService: Sendable {
   private let logger: Logger
 
   public static let nameBytes = 16
-  private static let pieceBytes = 512 << 10
   private static let maximumListed = 10_000
 
   /// Opens the segments; those without hints are read. Care for them begins with ``startCare()``.
@@ -93,7 +92,7 @@ public final class SlaveService: Sendable {
     do {
       if store.contains(key: header.name) {
         // A name is random and used once: the same bytes are a repeated call, others are a mistake.
-        guard try await store.read(key: header.name) == body else {
+        guard try await isStored(body, as: header.name) else {
           throw RPCError(.alreadyExists, "another shadow has this name", reason: "NameTaken")
         }
         reply.existed = true
@@ -106,25 +105,33 @@ public final class SlaveService: Sendable {
     try await call.send(reply)
   }
 
+  private func isStored(
+    _ body: [UInt8], as name: [UInt8]
+  ) async throws(SegmentStoreError) -> Bool {
+    guard let stream = try await store.stream(key: name), stream.payloadSizeBytes == body.count
+    else { return false }
+    while true {
+      let start = stream.position
+      guard let piece = try await stream.next() else { return true }
+      guard body[start..<start + piece.count].elementsEqual(piece) else { return false }
+    }
+  }
+
   private func getShadow(_ call: ServerCall<GetShadowRequest, GetShadowHeader>) async throws {
     let name = try await call.receiveMessage().name
     try check(name)
-    let found: [UInt8]?
     do {
-      found = try await store.read(key: name)
-    } catch {
+      guard let stream = try await store.stream(key: name) else {
+        throw RPCError(.notFound, "\(node) has no such shadow", reason: "NoSuchShadow")
+      }
+      var header = GetShadowHeader()
+      header.bodyBytes = UInt64(stream.payloadSizeBytes)
+      try await call.send(header)
+      while let piece = try await stream.next() { try await call.send(bulk: piece) }
+    } catch let error as SegmentStoreError {
       if case .damaged = error { keeper.scrub.withLock { $0.addBad(name) } }
       logger.error("a shadow cannot be read", metadata: ["reason": "\(error)"])
       throw error.rpcError(node)
-    }
-    guard let body = found else {
-      throw RPCError(.notFound, "\(node) has no such shadow", reason: "NoSuchShadow")
-    }
-    var header = GetShadowHeader()
-    header.bodyBytes = UInt64(body.count)
-    try await call.send(header)
-    for start in stride(from: 0, to: body.count, by: Self.pieceBytes) {
-      try await call.send(bulk: Array(body[start..<min(start + Self.pieceBytes, body.count)]))
     }
   }
 

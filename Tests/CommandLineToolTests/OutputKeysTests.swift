@@ -119,7 +119,7 @@ import Testing
         "pending_images", "pending_shadows", "pending_bytes", "balancing_shadows",
         "waiting_shadows", "done_shadows", "done_bytes", "failed_attempts", "bytes_per_second",
         "seconds_left", "fewest_losses_survived", "lost_images", "rebuilt_shadows",
-        "copied_shadows", "off", "last_problem",
+        "copied_shadows", "made_bytes", "off", "last_problem",
       ])
     (care.doneShadows, care.pendingShadows) = (12, 68)
     (care.bytesPerSecond, care.secondsLeft, care.waitingShadows) = (4 << 20, 125, 3)

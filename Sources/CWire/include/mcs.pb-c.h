@@ -336,6 +336,10 @@ struct  Sfmedir__V1__CareStatus
   uint64_t rebuilt_shadows;
   uint64_t copied_shadows;
   /*
+   * Of both together.
+   */
+  uint64_t made_bytes;
+  /*
    * Why the last attempt that failed did.
    */
   char *last_problem;
@@ -346,7 +350,7 @@ struct  Sfmedir__V1__CareStatus
 };
 #define SFMEDIR__V1__CARE_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__care_status__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Sfmedir__V1__ClusterStatusReply

@@ -14,10 +14,16 @@ struct BenchShadowsCommand: ToolCommand {
       EXAMPLES
         sfmedir bench shadows --json
         sfmedir bench shadows --scheme krawczyk -r 3 -s 5 --bytes 524288 --seconds 0.5
+        sfmedir bench shadows --stream --dir /var/tmp --scheme bai -r 6 -s 10 --bytes 1073741824
+
+      In pieces: the split hands out the bodies piece by piece, from memory and into none. With --stream everything goes \
+      through files instead, once, and the most memory that the program ever had is told: the secret is split into \
+      files, joined from the last r and the first shadow repaired, synchronizing nothing.
 
       JSON: one line with bai_split_mbps, bai_join_mbps, bai_repair_mbps, krawczyk_split_mbps, \
       krawczyk_join_mbps, krawczyk_repair_mbps (of each the slowest cell), cells (for each scheme, threshold, \
-      shadows, bytes: split_mbps, split_without_digests_mbps, join_mbps, repair_mbps), build, version, date, \
+      shadows, bytes: split_mbps, split_without_digests_mbps, split_in_pieces_mbps, join_mbps, repair_mbps; with --stream \
+      split_mbps, join_mbps, repair_mbps, peak_memory_bytes), build, version, date, \
       machine. MB are 10^6 bytes of the secret; rates are of the median run, wall-clock.
       """)
 
@@ -33,8 +39,15 @@ struct BenchShadowsCommand: ToolCommand {
   var bytes: Int?
   @Option(help: "At least so long for each figure.")
   var seconds = 1.0
+  @Flag(help: "Through files, in constant memory.")
+  var stream = false
+  @Option(
+    help: ArgumentHelp(
+      "Where --stream puts its files; what is written there is removed.", valueName: "folder"),
+    completion: .directory)
+  var dir = "."
 
-  private struct Cell {
+  struct Cell {
     var scheme: any ShadowScheme
     var sharing: Sharing
     var byteCount: Int
@@ -43,6 +56,7 @@ struct BenchShadowsCommand: ToolCommand {
   private struct Rates {
     var split: Double
     var splitWithoutDigests: Double
+    var splitInPieces: Double
     var join: Double
     var repair: Double
   }
@@ -60,16 +74,19 @@ struct BenchShadowsCommand: ToolCommand {
     {
       throw ValidationError("no scheme splits by (\(threshold), \(shadows))")
     }
-    guard (1...256 << 20).contains(bytes ?? 1), (0.01...60).contains(seconds) else {
-      throw ValidationError("1 byte to 256 MiB, 0.01 to 60 seconds")
+    let largest = stream ? BaiScheme.maximumSecretBytes : 256 << 20
+    guard (1...largest).contains(bytes ?? 1), (0.01...60).contains(seconds) else {
+      throw ValidationError("1 byte to 256 MiB (1 GiB with --stream), 0.01 to 60 seconds")
     }
   }
 
   func execute(_ output: Output) async throws -> ExitStatus {
     BenchContext.warn(output)
+    if stream { return try measureStreams(chosenCells(), output) }
     var table = Table([
       .init("scheme"), .init("r", .right), .init("s", .right), .init("size", .right),
-      .init("split MB/s", .right), .init("without digests", .right), .init("join MB/s", .right),
+      .init("split MB/s", .right), .init("without digests", .right), .init("in pieces", .right),
+      .init("join MB/s", .right),
       .init("repair MB/s", .right),
     ])
     var cells: [JSONValue] = []
@@ -100,6 +117,23 @@ struct BenchShadowsCommand: ToolCommand {
     return .success
   }
 
+  private func rateInPieces(
+    _ cell: Cell, _ secret: [UInt8], _ imageID: ImageID
+  ) throws -> Double {
+    let source = MemoryBytes(copying: secret)
+    let scratch = MemoryBytes(
+      byteCount: try cell.scheme.scratchByteCount(
+        secretByteCount: secret.count, threshold: cell.sharing.threshold))
+    return try RepeatedMeasurement(repeats: 3, minimumSeconds: seconds) {
+      let splitter = try cell.scheme.splitter(
+        secret: source, secretByteCount: secret.count, scratch: scratch,
+        threshold: cell.sharing.threshold, shadowCount: cell.sharing.shadowCount,
+        imageID: imageID, epoch: 1, entropy: SystemEntropy())
+      while try splitter.next() != nil {}
+      precondition(splitter.finish().count == cell.sharing.shadowCount, "a digest is missing")
+    }.megabytesPerSecond(secret.count)
+  }
+
   private func chosenCells() -> [Cell] {
     let sharings =
       threshold.flatMap { threshold in
@@ -118,7 +152,8 @@ struct BenchShadowsCommand: ToolCommand {
     table.add([
       cell.scheme.name, "\(cell.sharing.threshold)", "\(cell.sharing.shadowCount)",
       Units.bytes(UInt64(cell.byteCount)), Units.fixed(rates.split, digits: 0),
-      Units.fixed(rates.splitWithoutDigests, digits: 0), Units.fixed(rates.join, digits: 0),
+      Units.fixed(rates.splitWithoutDigests, digits: 0),
+      Units.fixed(rates.splitInPieces, digits: 0), Units.fixed(rates.join, digits: 0),
       Units.fixed(rates.repair, digits: 0),
     ])
   }
@@ -129,6 +164,7 @@ struct BenchShadowsCommand: ToolCommand {
       "shadows": JSONValue(cell.sharing.shadowCount), "bytes": JSONValue(cell.byteCount),
       "split_mbps": JSONValue(rates.split),
       "split_without_digests_mbps": JSONValue(rates.splitWithoutDigests),
+      "split_in_pieces_mbps": JSONValue(rates.splitInPieces),
       "join_mbps": JSONValue(rates.join), "repair_mbps": JSONValue(rates.repair),
     ])
   }
@@ -145,17 +181,18 @@ struct BenchShadowsCommand: ToolCommand {
     }
     var shadows: [Shadow] = []
     var digests: [Int: [UInt8]] = [:]
-    func split() throws {
+    func split(makesDigests: Bool) throws {
       shadows = try scheme.split(
         secret: secret, threshold: sharing.threshold, shadowCount: sharing.shadowCount,
-        imageID: imageID, epoch: 1, entropy: SystemEntropy())
+        imageID: imageID, epoch: 1, entropy: SystemEntropy(), makesDigests: makesDigests)
     }
-    let bare = try rate(split)
+    let bare = try rate { try split(makesDigests: false) }
     let whole = try rate {
-      try split()
+      try split(makesDigests: true)
       digests = Dictionary(uniqueKeysWithValues: shadows.map { ($0.index, $0.digest()) })
     }
-    let kept = Array(shadows.suffix(sharing.threshold))
+    // Without what the split knows of them, as they come from slaves.
+    let kept = shadows.suffix(sharing.threshold).map { Shadow(header: $0.header, body: $0.body) }
     var joined: [UInt8] = []
     let join = try rate {
       joined = try scheme.join(
@@ -168,6 +205,8 @@ struct BenchShadowsCommand: ToolCommand {
         lost: 1, shadows: kept, threshold: sharing.threshold, expectedDigests: digests)
     }
     precondition(repaired == shadows[0], "a repaired shadow differs from the lost one")
-    return Rates(split: whole, splitWithoutDigests: bare, join: join, repair: repair)
+    return Rates(
+      split: whole, splitWithoutDigests: bare,
+      splitInPieces: try rateInPieces(cell, secret, imageID), join: join, repair: repair)
   }
 }

@@ -174,6 +174,7 @@ struct CareBench: Sendable {
     figures.care = status.care ?? CareStatus()
     // Not only those of the last bout: a change on the way begins the count anew.
     figures.care.doneShadows = figures.care.rebuiltShadows + figures.care.copiedShadows
+    figures.care.doneBytes = figures.care.madeBytes
     figures.lost = Int(figures.care.lostImages)
 
     output.remark("reading every shadow and every original")

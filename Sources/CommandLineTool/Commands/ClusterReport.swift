@@ -274,7 +274,8 @@ struct ClusterReport: Sendable {
       "seconds_left": JSONValue(care.secondsLeft),
       "fewest_losses_survived": JSONValue(care.fewestLossesSurvived),
       "lost_images": JSONValue(care.lostImages), "rebuilt_shadows": JSONValue(care.rebuiltShadows),
-      "copied_shadows": JSONValue(care.copiedShadows), "off": .bool(care.off),
+      "copied_shadows": JSONValue(care.copiedShadows), "made_bytes": JSONValue(care.madeBytes),
+      "off": .bool(care.off),
       "last_problem": .string(care.lastProblem),
     ]
   }

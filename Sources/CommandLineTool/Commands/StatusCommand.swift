@@ -22,7 +22,7 @@ struct StatusCommand: ToolCommand {
       pending_deletions, applied_index, care (pending_images, pending_shadows, pending_bytes, \
       balancing_shadows, waiting_shadows, done_shadows, done_bytes, failed_attempts, \
       bytes_per_second, seconds_left, fewest_losses_survived, lost_images, rebuilt_shadows, \
-      copied_shadows, off, last_problem), healthy.
+      copied_shadows, made_bytes, off, last_problem), healthy.
 
       Exit codes: 0 everything is well; 1 something is not; see docs/command-line.md.
       """)

@@ -53,6 +53,7 @@ final class CareProgress: Sendable {
     state.withLock { state in
       state.status.doneShadows += 1
       state.status.doneBytes += UInt64(bytes)
+      state.status.madeBytes += UInt64(bytes)
       if rebuilt {
         state.status.rebuiltShadows += 1
       } else {

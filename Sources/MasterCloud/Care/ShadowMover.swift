@@ -162,28 +162,36 @@ struct ShadowMover: Sendable {
       deadlineNanoseconds: clock.monotonicNanoseconds() + Self.timeout.wholeNanoseconds)
     var problem: String?
     do throws(RPCError) {
-      // In the order of their indices: what one takes, another must not.
-      for move in moves { try await begin(move) }
+      // At once, so that they share a synchronization: each goes to a slave of its own.
+      if let refusal = await all(moves, begin) { throw refusal }
       let (bodies, failure) = await bodies(of: moves, image, sharing, within: context)
-      if let failure { problem = failure.message }
-      let failures = await withTaskGroup(of: RPCError?.self) { group in
-        for move in moves {
-          guard let body = bodies[move.placement.index] else { continue }
-          group.addTask {
-            do throws(RPCError) {
-              try await finish(move, body.bytes, rebuilt: body.isRebuilt, within: context)
-              return nil
-            } catch { return error }
-          }
-        }
-        return await group.reduce(into: [RPCError]()) { if let error = $1 { $0.append(error) } }
+      let unfinished = await all(moves) { (move) async throws(RPCError) in
+        guard let body = bodies[move.placement.index] else { return }
+        try await finish(move, body.bytes, rebuilt: body.isRebuilt, within: context)
       }
-      if let failure = failures.first { problem = problem ?? failure.message }
+      problem = (failure ?? unfinished)?.message
     } catch {
       problem = error.message
     }
     if problem != nil { for move in moves { await giveUp(move) } }
     return problem
+  }
+
+  /// All at the same time; the first error of those that failed.
+  private func all(
+    _ moves: [Move], _ body: @escaping @Sendable (Move) async throws(RPCError) -> Void
+  ) async -> RPCError? {
+    await withTaskGroup(of: RPCError?.self) { group in
+      for move in moves {
+        group.addTask {
+          do throws(RPCError) {
+            try await body(move)
+            return nil
+          } catch { return error }
+        }
+      }
+      return await group.reduce(nil) { $0 ?? $1 }
+    }
   }
 
   private func propose(_ set: (inout LogCommand) -> Void) async throws(RPCError) {

@@ -408,6 +408,7 @@ public struct CareStatus: WireMessage, Equatable {
   public var copiedShadows: UInt64 = 0
   public var lastProblem: String = ""
   public var off: Bool = false
+  public var madeBytes: UInt64 = 0
 
   public init() {}
 
@@ -428,6 +429,7 @@ public struct CareStatus: WireMessage, Equatable {
     copiedShadows = c.pointee.copied_shadows
     lastProblem = try String(wire: c.pointee.last_problem)
     off = c.pointee.off != 0
+    madeBytes = c.pointee.made_bytes
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__CareStatus> {
@@ -449,6 +451,7 @@ public struct CareStatus: WireMessage, Equatable {
     m.pointee.copied_shadows = copiedShadows
     m.pointee.last_problem = a.string(lastProblem)
     m.pointee.off = off ? 1 : 0
+    m.pointee.made_bytes = madeBytes
     return m
   }
 

@@ -86,15 +86,15 @@ def main():
         return median([a / b for a, b in pairs if a and b])
 
     cells = [(sharing, size) for sharing in SHARINGS for size in SIZES]
-    columns = ["split", "split_without_digests", "join", "repair"]
-    print(f"{'':<10} {'r, s':>6} {'size':>9} {'split':>8} {'no digest':>10} {'join':>8} {'repair':>8}   MB/s of secret, medians")
+    columns = ["split", "split_without_digests", "split_in_pieces", "join", "repair"]
+    print(f"{'':<10} {'r, s':>6} {'size':>9} {'split':>8} {'no digest':>10} {'in pieces':>10} {'join':>8} {'repair':>8}   MB/s of secret, medians")
     table = []
     for cell in cells:
         for name in SCHEMES + PEERS:
             row = {what: rounded(median(figures(cell, name, what))) for what in columns}
             table.append({"name": name, "threshold": cell[0][0], "shadows": cell[0][1], "bytes": cell[1], **row})
             text = [f"{'-' if row[what] is None else format(row[what], ',.0f'):>{width}}"
-                    for what, width in zip(columns, [8, 10, 8, 8])]
+                    for what, width in zip(columns, [8, 10, 10, 8, 8])]
             print(f"{name:<10} {cell[0][0]:>2}, {cell[0][1]:>2} {cell[1] >> 10:>5} KiB {' '.join(text)}")
     line = {}
     for scheme in SCHEMES:
