@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care soak fuzz sanitize clean
 
 TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 
@@ -46,6 +46,9 @@ bench-shadows: build ## both shadow schemes against zfec, ISA-L and numpy; ARGUM
 
 bench-segments: build ## segment files against the raw disk; DIR=folder on the disk to measure
 	@bin=$$(swift build -c release --show-bin-path) && $$bin/sfmedir bench segments --dir "$(or $(DIR),$(CURDIR))" --json
+
+bench-care: build ## a cluster of ten slaves, broken in four ways while it is queried; ARGUMENTS='--images 500' and the like
+	@bin=$$(swift build -c release --show-bin-path) && $$bin/sfmedir bench care --json $(ARGUMENTS)
 
 soak: ## minutes of random calls, cancellations and lost connections; ARGUMENTS='--seconds 60 --seed 7'
 	@cluster/install-dependencies.sh

@@ -1776,7 +1776,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_images_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__list_images_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__slave_health__field_descriptors[23] =
+static const ProtobufCFieldDescriptor sfmedir__v1__slave_health__field_descriptors[26] =
 {
   {
     "node",
@@ -2054,15 +2054,54 @@ static const ProtobufCFieldDescriptor sfmedir__v1__slave_health__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "garbage_shadows",
+    24,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, garbage_shadows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "distrusted",
+    25,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, distrusted),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_audit_milliseconds",
+    26,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveHealth, last_audit_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__slave_health__field_indices_by_name[] = {
   1,   /* field[1] = address */
   19,   /* field[19] = bad_shadows */
   10,   /* field[10] = condition */
   8,   /* field[8] = corrupt_shadows */
+  24,   /* field[24] = distrusted */
   6,   /* field[6] = free_bytes */
+  23,   /* field[23] = garbage_shadows */
   22,   /* field[22] = given_up */
   12,   /* field[12] = host */
+  25,   /* field[25] = last_audit_milliseconds */
   16,   /* field[16] = last_full_scrub_milliseconds */
   3,   /* field[3] = last_seen_milliseconds */
   9,   /* field[9] = message */
@@ -2083,7 +2122,7 @@ static const unsigned sfmedir__v1__slave_health__field_indices_by_name[] = {
 static const ProtobufCIntRange sfmedir__v1__slave_health__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 23 }
+  { 0, 26 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__slave_health__descriptor =
 {
@@ -2093,14 +2132,14 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_health__descriptor =
   "Sfmedir__V1__SlaveHealth",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__SlaveHealth),
-  23,
+  26,
   sfmedir__v1__slave_health__field_descriptors,
   sfmedir__v1__slave_health__field_indices_by_name,
   1,  sfmedir__v1__slave_health__number_ranges,
   (ProtobufCMessageInit) sfmedir__v1__slave_health__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptors[17] =
+static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptors[18] =
 {
   {
     "pending_shadows",
@@ -2306,6 +2345,18 @@ static const ProtobufCFieldDescriptor sfmedir__v1__care_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "passes",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__CareStatus, passes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
   11,   /* field[11] = balancing_shadows */
@@ -2319,6 +2370,7 @@ static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
   9,   /* field[9] = lost_images */
   16,   /* field[16] = made_bytes */
   15,   /* field[15] = off */
+  17,   /* field[17] = passes */
   1,   /* field[1] = pending_bytes */
   2,   /* field[2] = pending_images */
   0,   /* field[0] = pending_shadows */
@@ -2329,7 +2381,7 @@ static const unsigned sfmedir__v1__care_status__field_indices_by_name[] = {
 static const ProtobufCIntRange sfmedir__v1__care_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 17 }
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor =
 {
@@ -2339,7 +2391,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__care_status__descriptor =
   "Sfmedir__V1__CareStatus",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__CareStatus),
-  17,
+  18,
   sfmedir__v1__care_status__field_descriptors,
   sfmedir__v1__care_status__field_indices_by_name,
   1,  sfmedir__v1__care_status__number_ranges,
@@ -2926,7 +2978,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_endangered_request__descripto
   (ProtobufCMessageInit) sfmedir__v1__list_endangered_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__endangered_image__field_descriptors[6] =
+static const ProtobufCFieldDescriptor sfmedir__v1__endangered_image__field_descriptors[7] =
 {
   {
     "image_id",
@@ -3000,6 +3052,18 @@ static const ProtobufCFieldDescriptor sfmedir__v1__endangered_image__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "problem",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__EndangeredImage, problem),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__endangered_image__field_indices_by_name[] = {
   3,   /* field[3] = good */
@@ -3007,12 +3071,13 @@ static const unsigned sfmedir__v1__endangered_image__field_indices_by_name[] = {
   4,   /* field[4] = losses_survived */
   5,   /* field[5] = missing */
   1,   /* field[1] = owner */
+  6,   /* field[6] = problem */
   2,   /* field[2] = shadows */
 };
 static const ProtobufCIntRange sfmedir__v1__endangered_image__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__endangered_image__descriptor =
 {
@@ -3022,7 +3087,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__endangered_image__descriptor =
   "Sfmedir__V1__EndangeredImage",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__EndangeredImage),
-  6,
+  7,
   sfmedir__v1__endangered_image__field_descriptors,
   sfmedir__v1__endangered_image__field_indices_by_name,
   1,  sfmedir__v1__endangered_image__number_ranges,
@@ -3374,7 +3439,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_owners_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__list_owners_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue sfmedir__v1__shadow_state__enum_values_by_number[6] =
+static const ProtobufCEnumValue sfmedir__v1__shadow_state__enum_values_by_number[7] =
 {
   { "SHADOW_STATE_UNSPECIFIED", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_UNSPECIFIED", 0 },
   { "SHADOW_STATE_GOOD", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_GOOD", 1 },
@@ -3382,17 +3447,19 @@ static const ProtobufCEnumValue sfmedir__v1__shadow_state__enum_values_by_number
   { "SHADOW_STATE_LEAVING", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_LEAVING", 3 },
   { "SHADOW_STATE_LOST", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_LOST", 4 },
   { "SHADOW_STATE_BAD", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_BAD", 5 },
+  { "SHADOW_STATE_UNREAD", "SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_UNREAD", 6 },
 };
 static const ProtobufCIntRange sfmedir__v1__shadow_state__value_ranges[] = {
-{0, 0},{0, 6}
+{0, 0},{0, 7}
 };
-static const ProtobufCEnumValueIndex sfmedir__v1__shadow_state__enum_values_by_name[6] =
+static const ProtobufCEnumValueIndex sfmedir__v1__shadow_state__enum_values_by_name[7] =
 {
   { "SHADOW_STATE_AWAY", 2 },
   { "SHADOW_STATE_BAD", 5 },
   { "SHADOW_STATE_GOOD", 1 },
   { "SHADOW_STATE_LEAVING", 3 },
   { "SHADOW_STATE_LOST", 4 },
+  { "SHADOW_STATE_UNREAD", 6 },
   { "SHADOW_STATE_UNSPECIFIED", 0 },
 };
 const ProtobufCEnumDescriptor sfmedir__v1__shadow_state__descriptor =
@@ -3402,9 +3469,9 @@ const ProtobufCEnumDescriptor sfmedir__v1__shadow_state__descriptor =
   "ShadowState",
   "Sfmedir__V1__ShadowState",
   "sfmedir.v1",
-  6,
+  7,
   sfmedir__v1__shadow_state__enum_values_by_number,
-  6,
+  7,
   sfmedir__v1__shadow_state__enum_values_by_name,
   1,
   sfmedir__v1__shadow_state__value_ranges,

@@ -755,7 +755,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_shadows_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__list_shadows_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_descriptors[13] =
+static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_descriptors[14] =
 {
   {
     "node",
@@ -913,12 +913,25 @@ static const ProtobufCFieldDescriptor sfmedir__v1__slave_status_reply__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "instance",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SlaveStatusReply, instance),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__slave_status_reply__field_indices_by_name[] = {
   11,   /* field[11] = bad_shadows */
   7,   /* field[7] = damages */
   3,   /* field[3] = disk_bytes */
   4,   /* field[4] = free_bytes */
+  13,   /* field[13] = instance */
   8,   /* field[8] = last_full_scrub_milliseconds */
   0,   /* field[0] = node */
   5,   /* field[5] = read_only */
@@ -932,7 +945,7 @@ static const unsigned sfmedir__v1__slave_status_reply__field_indices_by_name[] =
 static const ProtobufCIntRange sfmedir__v1__slave_status_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__slave_status_reply__descriptor =
 {
@@ -942,7 +955,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__slave_status_reply__descriptor =
   "Sfmedir__V1__SlaveStatusReply",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__SlaveStatusReply),
-  13,
+  14,
   sfmedir__v1__slave_status_reply__field_descriptors,
   sfmedir__v1__slave_status_reply__field_indices_by_name,
   1,  sfmedir__v1__slave_status_reply__number_ranges,

@@ -119,7 +119,9 @@ struct Caretaker: Sendable {
 
   /// Some steps of a pass that is due or under way. True where it got on and is not at its end.
   func scrubIfDue(steps: Int = stepsBetweenSaves) async -> Bool {
+    // One under way has read its beginning long ago: the wish is for the next.
     let isWanted = keeper.scrub.withLock { state in
+      guard state.progress.position == .start else { return false }
       defer { state.isWanted = false }
       return state.isWanted
     }
@@ -133,6 +135,7 @@ struct Caretaker: Sendable {
     guard isDue else { return false }
     await scrub(steps: steps)
     let after = keeper.scrub.withLock { $0.progress.position }
+    if after == .start, before.position != .start { return keeper.scrub.withLock { $0.isWanted } }
     return after != .start && after != before.position
   }
 

@@ -37,9 +37,6 @@ public final class SlaveService: Sendable {
       directory: directory, disk: disk, configuration: configuration, logger: logger)
     reserveBytes = care.reserveBytes
     caretaker = Caretaker(keeper: keeper, configuration: care, logger: logger)
-    for key in keeper.report.damages.compactMap(\.key) {
-      keeper.scrub.withLock { $0.addBad(key) }
-    }
   }
 
   private var store: SegmentStore { keeper.store }
@@ -190,6 +187,7 @@ public final class SlaveService: Sendable {
     reply.diskBytes = statistics.totalSizeBytes
     reply.freeBytes = (try? disk.freeSpaceBytes(directory)) ?? 0
     reply.reserveBytes = reserveBytes
+    reply.instance = keeper.instance
     if case .readOnly(let reason) = store.status {
       reply.readOnly = true
       reply.readOnlyReason = "\(reason)"

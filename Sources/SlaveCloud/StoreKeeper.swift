@@ -16,6 +16,8 @@ final class StoreKeeper: Sendable {
     var report: RecoveryReport
     var isReopening = false
     var isStopped = false
+    /// Another one for each opening.
+    var instance = SystemEntropy().uniform(below: .max)
   }
   private let state: Locked<State>
   let scrub = Locked(ScrubState())
@@ -36,8 +38,12 @@ final class StoreKeeper: Sendable {
 
   var store: SegmentStore { state.withLock { $0.store } }
   var report: RecoveryReport { state.withLock { $0.report } }
+  var instance: UInt64 { state.withLock { $0.instance } }
 
   private func tell(of report: RecoveryReport) {
+    scrub.withLock { state in
+      for key in report.damages.compactMap(\.key) { state.addBad(key) }
+    }
     if let cut = report.tailCut {
       logger.notice("a torn tail was cut", metadata: ["bytes": "\(cut.sizeBytes)"])
     }
@@ -84,6 +90,7 @@ final class StoreKeeper: Sendable {
       let isStopped = state.withLock { state in
         state.store = store
         state.report = report
+        state.instance = SystemEntropy().uniform(below: .max)
         state.isReopening = false
         return state.isStopped
       }

@@ -89,7 +89,8 @@ import Testing
         "type", "node", "address", "reachable", "shadows", "stored_bytes", "free_bytes",
         "read_only", "corrupt_shadows", "last_seen_milliseconds", "message", "state", "condition",
         "replacement", "given_up", "host", "rack", "zone", "reserve_bytes", "bad_shadows",
-        "placed_shadows", "unknown_shadows", "last_full_scrub_milliseconds", "scrubbed_bytes",
+        "placed_shadows", "garbage_shadows", "distrusted", "last_audit_milliseconds",
+        "unknown_shadows", "last_full_scrub_milliseconds", "scrubbed_bytes",
         "scrub_findings",
       ])
     (slave.freeBytes, slave.reserveBytes) = (11, 10)
@@ -98,6 +99,8 @@ import Testing
     #expect(ClusterReport.state(of: slave) == "full")
     slave.badShadows = 1
     #expect(ClusterReport.state(of: slave) == "bad shadows")
+    slave.distrusted = true
+    #expect(ClusterReport.state(of: slave) == "distrusted")
     slave.readOnly = true
     #expect(ClusterReport.state(of: slave) == "read-only")
     slave.condition = .draining
@@ -119,7 +122,7 @@ import Testing
         "pending_images", "pending_shadows", "pending_bytes", "balancing_shadows",
         "waiting_shadows", "done_shadows", "done_bytes", "failed_attempts", "bytes_per_second",
         "seconds_left", "fewest_losses_survived", "lost_images", "rebuilt_shadows",
-        "copied_shadows", "made_bytes", "off", "last_problem",
+        "copied_shadows", "made_bytes", "passes", "off", "last_problem",
       ])
     (care.doneShadows, care.pendingShadows) = (12, 68)
     (care.bytesPerSecond, care.secondsLeft, care.waitingShadows) = (4 << 20, 125, 3)

@@ -121,7 +121,7 @@ import Testing
     await harness.master.look()
     #expect(try await Self.endangered(on: harness).count == before)
     #expect(try await Self.explain(images[0], on: harness).shadows.count == 4)
-    await harness.master.care.round()
+    await harness.careRound()
     try await Self.expectWhole(images, on: harness, shadows: 4)
     #expect(try await harness.master.state.shadowCount(on: "scs-1") == 0)
     #expect(try await Self.endangered(on: harness).isEmpty)
@@ -130,7 +130,7 @@ import Testing
     #expect(care.pendingShadows == 0)
     #expect(care.doneShadows == UInt64(before))
     // A second round finds nothing to do.
-    await harness.master.care.round()
+    await harness.careRound()
     #expect(harness.master.care.progress.status.rebuiltShadows == UInt64(before))
     // All the losses that (2, 4) survives can be survived again.
     for slave in harness.slaves[1...2] { await slave.kill() }
@@ -148,14 +148,14 @@ import Testing
     let images = try await Self.put(4, on: harness)
     await harness.slaves[0].kill()
     await harness.master.look()
-    await harness.master.care.round()
+    await harness.careRound()
     #expect(harness.master.care.progress.status.rebuiltShadows == 0)
     let endangered = try await Self.endangered(on: harness)
     #expect(endangered.count == (try await harness.master.state.shadowCount(on: "scs-1")))
     #expect(endangered.allSatisfy { $0.good == 2 && $0.shadows == 3 && $0.lossesSurvived == 0 })
     // An operator who knows better does not wait.
     try await Self.set("scs-1", .lost, on: harness)
-    await harness.master.care.round()
+    await harness.careRound()
     try await Self.expectWhole(images, on: harness, shadows: 3)
     await harness.stopAll()
   }
@@ -187,7 +187,7 @@ import Testing
     let images = try await Self.put(7, on: harness)
     for slave in harness.slaves[0...1] { await slave.kill() }
     await harness.master.look()
-    await harness.master.care.round()
+    await harness.careRound()
     let lost = try await Self.endangered(on: harness, lostOnly: true)
     #expect(Set(lost.map(\.imageID)) == Set(images.map(\.record.imageID)))
     #expect(lost.allSatisfy { $0.missing == 1 && $0.lossesSurvived == 0 })
@@ -199,7 +199,7 @@ import Testing
     #expect(explained.plan.contains("nothing can be done"))
     // One comes back: every image can be read, and one shadow of each waits for a slave.
     try await Self.restart(harness.slaves[1], on: harness)
-    await harness.master.care.round()
+    await harness.careRound()
     care = harness.master.care.progress.status
     #expect(care.lostImages == 0)
     #expect(care.waitingShadows == 7)
@@ -243,7 +243,7 @@ import Testing
     let status = try await harness.status()
     #expect(status.slaves[0].badShadows == UInt64(held))
     #expect(status.slaves[0].corruptShadows == UInt64(held))
-    await harness.master.care.round()
+    await harness.careRound()
     try await Self.expectWhole(images, on: harness, shadows: 3)
     #expect(harness.master.bad.all.isEmpty)
     await harness.stopAll()
@@ -258,7 +258,7 @@ import Testing
     try Self.rot(slave, bodyBytes: 1000)
     try await Self.restart(slave, verifying: true, on: harness)
     // Nobody reads: the slave tells, or the comparison of lists does.
-    await harness.master.care.round()
+    await harness.careRound()
     #expect(harness.master.care.progress.status.rebuiltShadows == UInt64(held))
     try await Self.expectWhole(images, on: harness, shadows: 3)
     try await harness.master.sweeper.sweep()
@@ -273,13 +273,13 @@ import Testing
     let slave = harness.slaves[0]
     let held = try await harness.master.state.shadowCount(on: "scs-1")
     // The first comparison finds all there.
-    await harness.master.care.round()
+    await harness.careRound()
     #expect(harness.master.bad.all.isEmpty)
     await slave.kill()
     await harness.master.look()
     try FileManager.default.removeItem(atPath: slave.directory.path("segments"))
     try await Self.restart(slave, on: harness)
-    await harness.master.care.round()
+    await harness.careRound()
     #expect(harness.master.care.progress.status.rebuiltShadows == UInt64(held))
     try await Self.expectWhole(images, on: harness, shadows: 3)
     await harness.stopAll()
@@ -292,7 +292,7 @@ import Testing
     try await ShadowWriter(slaves: harness.master.slaves).write(
       [1, 2, 3], named: [UInt8](repeating: 9, count: 16), to: "scs-1",
       CallOptions(timeout: .seconds(60)))
-    await harness.master.care.round()
+    await harness.careRound()
     #expect(try await harness.status().slaves[0].unknownShadows == 1)
     try await harness.master.sweeper.sweep()
     #expect(try await harness.shadows(on: harness.slaves[0]) == before + 1)
@@ -312,7 +312,7 @@ import Testing
     #expect(try await fetch(images[0].record.imageID, on: user).bytes == images[0].sealed)
     let more = try await Self.put(5, on: harness, seed: 2)
     #expect(try await harness.master.state.shadowCount(on: "scs-2") == held)
-    await harness.master.care.round()
+    await harness.careRound()
     try await Self.expectWhole(images + more, on: harness, shadows: 3)
     let care = harness.master.care.progress.status
     #expect(care.copiedShadows == UInt64(held))
@@ -341,7 +341,7 @@ import Testing
     await harness.slaves[0].kill()
     try await Self.set("scs-1", .lost, replacement: "scs-6", on: harness)
     await harness.master.look()
-    await harness.master.care.round()
+    await harness.careRound()
     try await Self.expectWhole(images, on: harness, shadows: 3)
     for id in had {
       let stored = try #require(try await harness.master.state.image(id))
@@ -358,7 +358,7 @@ import Testing
     #expect(held > 0)
     await slave.kill()
     await harness.master.look()
-    await harness.master.care.round()
+    await harness.careRound()
     try await harness.master.sweeper.sweep()
     try await Self.restart(slave, on: harness)
     #expect(try await harness.shadows(on: slave) == held)
@@ -386,7 +386,7 @@ import Testing
     try await Self.set("scs-1", .lost, on: harness)
     await harness.master.look()
     #expect(await forget()?.reason == "SlaveInUse")
-    await harness.master.care.round()
+    await harness.careRound()
     #expect(try await !harness.master.state.garbage(on: "scs-1", limit: 10).isEmpty)
     // What cannot be swept is not counted as if it would be.
     #expect(try await harness.status().pendingDeletions == 0)
@@ -442,7 +442,7 @@ import Testing
     try await expectSpread()
     await slaves[4].kill()
     await harness.master.look()
-    await harness.master.care.round()
+    await harness.careRound()
     try await Self.expectWhole(images, on: harness, shadows: 4)
     try await expectSpread()
     // A whole zone goes, and nothing is lost.
@@ -452,12 +452,6 @@ import Testing
     for image in images {
       #expect(try await fetch(image.record.imageID, on: user).bytes == image.sealed)
     }
-    // New images would not survive the loss of one of the two that are left.
-    let owner = try harness.channel(.imageOwner, "mo-1")
-    let error = await rpcError { () async throws(RPCError) in
-      try await TestImage(seed: 99, bytes: 100).put(on: owner)
-    }
-    #expect(error == nil || error?.reason == "NotEnoughDomains")
     await harness.stopAll()
   }
 
@@ -502,7 +496,7 @@ import Testing
     // A repair may use what new images may not: half of the reserve.
     await all[4].slave.kill()
     await harness.master.look()
-    await harness.master.care.round()
+    await harness.careRound()
     try await Self.expectWhole(images, on: harness, shadows: 3)
     // Below that nothing is written at all.
     all[3].disk.freeBytes = reserve / 2
@@ -538,7 +532,7 @@ import Testing
     for _ in 0..<40 {
       // The disks of these slaves have as much room as their shadows leave.
       await harness.master.look()
-      await harness.master.care.round()
+      await harness.careRound()
       try await harness.master.sweeper.sweep()
       for (slave, disk) in all {
         let stored = UInt64(try await harness.master.state.shadowCount(on: slave.node)) * 5_700
@@ -555,6 +549,170 @@ import Testing
     #expect(try await harness.shadowsOnSlaves() == 120)
     #expect(harness.master.care.progress.status.balancingShadows == 0)
     await harness.stopAll()
+  }
+
+  /// Four slaves in one zone and one in another: any four shadows have three in one zone.
+  @Test(arguments: [Sharing(threshold: 2, shadowCount: 4), nil])
+  func imagesThatWouldNotSurviveAZoneAreRefused(_ sharing: Sharing?) async throws {
+    let authority = try TestAuthority()
+    let slaves = try (1...5).map { number in
+      try TestSlave(
+        "scs-\(number)", authority, EventLoopGroup(count: 1), MasterServiceTests.quietLogger,
+        location: SlaveLocation(host: "h-\(number)", zone: number < 5 ? "a" : "b"))
+    }
+    let harness = try await MasterHarness(
+      sharing: sharing, authority: authority, reusing: slaves, background: false,
+      change: { $0.surviveLossOf = .zone })
+    let owner = try harness.channel(.imageOwner, "mo-1")
+    let error = await rpcError { () async throws(RPCError) in
+      try await TestImage(seed: 99, bytes: 100).put(on: owner)
+    }
+    #expect(error?.reason == "NotEnoughDomains", "\(String(describing: error))")
+    await harness.stopAll()
+  }
+
+  // MARK: limits
+
+  @Test func moreBadShadowsThanCanBeKeptInMindAreFoundInTime() async throws {
+    let harness = try await Self.harness(slaves: 4, sharing: Sharing(threshold: 2, shadowCount: 3))
+    let images = try await Self.put(12, on: harness)
+    let held = try await harness.master.state.shadowCount(on: "scs-1")
+    try #require(held > 4)
+    await harness.slaves[0].kill()
+    await harness.master.look()
+    try FileManager.default.removeItem(atPath: harness.slaves[0].directory.path("segments"))
+    try await Self.restart(harness.slaves[0], on: harness)
+    let bad = BadShadows(maximumNames: 3)
+    let audit = SlaveAudit(
+      state: harness.master.state, slaves: harness.master.slaves, bad: bad, logger: harness.logger)
+    let first = try await audit.run("scs-1")
+    #expect(!first.isWhole)
+    #expect(bad.count(on: "scs-1") == 3)
+    for name in bad.names(on: "scs-1") { bad.remove(name, on: "scs-1") }
+    #expect(try await !audit.run("scs-1").isWhole)
+    await harness.careRound()
+    try await Self.expectWhole(images, on: harness, shadows: 3)
+    await harness.stopAll()
+  }
+
+  @Test func aSlaveThatLosesMuchGetsNothingMoreUntilItIsActivated() async throws {
+    let harness = try await Self.harness(slaves: 4, sharing: Sharing(threshold: 2, shadowCount: 3))
+    _ = try await Self.put(1, on: harness)
+    let slaves = harness.master.slaves
+    for number in 0..<SlaveDirectory.toleratedLosses {
+      #expect(slaves.candidates(for: .care).contains { $0.node == "scs-1" })
+      var name: [UInt8] = []
+      name.append(bigEndian: number)
+      harness.master.bad.insert(name + name, on: "scs-1")
+    }
+    #expect(!slaves.candidates(for: .care).contains { $0.node == "scs-1" })
+    #expect(try await harness.status().slaves[0].distrusted)
+    try await Self.set("scs-1", .active, on: harness)
+    #expect(slaves.candidates(for: .care).contains { $0.node == "scs-1" })
+    await harness.stopAll()
+  }
+
+  /// A slave says what it likes in its lists.
+  @Test(arguments: ["endless", "unordered", "short", "many"])
+  func hostileListsEndTheComparison(_ kind: String) async throws {
+    let authority = try TestAuthority()
+    let group = EventLoopGroup(count: 1)
+    let logger = MasterServiceTests.quietLogger
+    var router = Router()
+    router.unary(SlaveCloudMethods.slaveStatus) { _, _ in
+      var status = SlaveStatusReply()
+      (status.freeBytes, status.storedBytes) = (.max, .max)
+      return status
+    }
+    router.unary(SlaveCloudMethods.listShadows) { request, _ in
+      var reply = ListShadowsReply()
+      reply.more = true
+      switch kind {
+      case "endless": break
+      case "unordered":
+        reply.names = [[UInt8](repeating: 9, count: 16), [UInt8](repeating: 3, count: 16)]
+      case "short": reply.names = [[1]]
+      default:
+        reply.names = (0..<Int(request.limit) + 1).map { number in
+          var name: [UInt8] = []
+          name.append(bigEndian: UInt64(number))
+          name.append(bigEndian: UInt64(0))
+          return name
+        }
+      }
+      return reply
+    }
+    let server = try TestServers.serve(
+      router, as: try authority.identity(.slave, "scs-1"), group, logger)
+    let harness = try await MasterHarness(
+      slaves: 0, authority: authority, reusing: [], background: false,
+      change: { $0.slaves = [SlaveAddress(node: "scs-1", address: server.address)] })
+    let audit = SlaveAudit(
+      state: harness.master.state, slaves: harness.master.slaves, bad: harness.master.bad,
+      logger: logger)
+    if kind == "endless" {
+      #expect(try await audit.run("scs-1") == SlaveAudit.Result())
+    } else {
+      await #expect(throws: RPCError.self) { try await audit.run("scs-1") }
+    }
+    await harness.careRound()
+    _ = try await harness.status()
+    await harness.stopAll()
+    await server.shutdown(graceMilliseconds: 0)
+  }
+
+  @Test func careIsPaidForAndRestsWhileOthersAreServed() async throws {
+    let clock = ManualClock()
+    var configuration = CareConfiguration()
+    configuration.bytesPerSecond = 1000
+    configuration.shareWhenBusy = 0.25
+    let pace = CarePace(configuration, foreground: ForegroundGauge(), clock: clock)
+    // 500 bytes are half a second; what is written before that is over comes behind it.
+    pace.pay(500, at: 1_000_000_000)
+    #expect(pace.paidUntil.withLock { $0 } == 1_500_000_000)
+    pace.pay(1000, at: 1_200_000_000)
+    #expect(pace.paidUntil.withLock { $0 } == 2_500_000_000)
+    pace.pay(1000, at: 9_000_000_000)
+    #expect(pace.paidUntil.withLock { $0 } == 10_000_000_000)
+    // A quarter of the time.
+    #expect(pace.rest(after: 1_000_000_000) == 3_000_000_000)
+    configuration.shareWhenBusy = 1
+    #expect(
+      CarePace(configuration, foreground: ForegroundGauge(), clock: clock).rest(after: 5) == 0)
+    let gauge = ForegroundGauge()
+    #expect(!gauge.now.isBusy)
+    try await gauge.run {
+      #expect(gauge.now.isBusy)
+      #expect(gauge.now.begun == 1)
+    }
+    #expect(!gauge.now.isBusy)
+  }
+
+  @Test func progressHasARateAndTheTimeThatIsLeft() throws {
+    let clock = ManualClock()
+    let progress = CareProgress(clock: clock)
+    progress.begin(images: 4, shadows: 8, bytes: 8000, fewestLossesSurvived: 1, lostImages: 0)
+    let id = try #require(ImageID([UInt8](repeating: 1, count: 16)))
+    for _ in 0..<3 {
+      progress.wrote(bytes: 1000, rebuilt: true)
+      progress.finished(id, images: 1, shadows: 1, bytes: 1000, waiting: 0, problem: nil)
+      clock.advance(nanoseconds: 500_000_000)
+    }
+    var status = progress.status
+    // Two of them within a second and a half: the first only says when it began.
+    #expect(status.bytesPerSecond == 1333)
+    #expect(status.pendingBytes == 5000 && status.secondsLeft == 3)
+    #expect(status.doneShadows == 3 && status.pendingShadows == 5 && status.pendingImages == 1)
+    // Something waits: the next survey goes on with the count, and not from 0.
+    progress.finished(id, images: 1, shadows: 5, bytes: 5000, waiting: 5, problem: "no slave")
+    progress.begin(images: 1, shadows: 5, bytes: 5000, fewestLossesSurvived: 1, lostImages: 0)
+    #expect(progress.status.doneShadows == 3)
+    progress.begin(images: 0, shadows: 0, bytes: 0, fewestLossesSurvived: nil, lostImages: 0)
+    progress.begin(images: 1, shadows: 1, bytes: 10, fewestLossesSurvived: 0, lostImages: 0)
+    status = progress.status
+    #expect(status.doneShadows == 0 && status.rebuiltShadows == 3 && status.madeBytes == 3000)
+    clock.advance(nanoseconds: 61_000_000_000)
+    #expect(progress.status.bytesPerSecond == 0)
   }
 
   // MARK: crashes and chance
@@ -611,7 +769,7 @@ import Testing
           directory: harness.directory, reusing: harness.slaves, background: false,
           change: Self.repairAtOnce)
         try await next.master.sweeper.sweep()
-        await next.master.care.round()
+        await next.careRound()
         try await next.master.sweeper.sweep()
         try await Self.expectWhole([image], on: next, shadows: 4)
         // Nothing is left lying anywhere.
@@ -664,7 +822,7 @@ import Testing
         }
       }
       await harness.master.look()
-      await harness.master.care.round()
+      await harness.careRound()
       if entropy.uniform(below: 2) == 0 { try await harness.master.sweeper.sweep() }
       for image in images {
         let stored = try #require(try await harness.master.state.image(image.record.imageID))
@@ -678,7 +836,7 @@ import Testing
     for index in 0..<7 { try await Self.set("scs-\(index + 1)", .active, on: harness) }
     await harness.master.look()
     for _ in 0..<2 {
-      await harness.master.care.round()
+      await harness.careRound()
       try await harness.master.sweeper.sweep()
     }
     try await Self.expectWhole(images, on: harness, shadows: 4)

@@ -204,6 +204,12 @@ final class MasterHarness: Sendable {
     for slave in slaves { await slave.kill() }
   }
 
+  /// Looks at the slaves and does what there is to do, once.
+  func careRound() async {
+    await master.care.inspect()
+    await master.care.round()
+  }
+
   func status() async throws -> ClusterStatusReply {
     try await channel(.imageUser, "mu-1").unary(
       MasterCloudMethods.clusterStatus, Empty(), CallOptions(timeout: .seconds(30)))

@@ -293,8 +293,17 @@ import Testing
     // Which gave up the move before it.
     #expect(try await stored.commit(1, as: 11).reason == "MoveSwept")
     #expect(try await stored.state.garbage(on: "scs-3", limit: 9) == [Stored.name(11)])
+    // It may have been written there: until it is swept the other shadow may not come.
+    #expect(try await stored.begin(2, from: 2, to: "scs-3", as: 14).reason == "SlaveTaken")
+    #expect(
+      try await stored.state.garbage(of: stored.id, epoch: 1).map { "\($0.slave)/\($0.index)" }
+        == ["scs-3/1"])
     #expect(try await stored.commit(1, as: 13).status == 0)
     #expect(try await stored.places() == ["scs-1/13", "scs-2/2"])
+    var collected = ShadowsCollected()
+    (collected.slave, collected.names) = ("scs-3", [Stored.name(11)])
+    _ = try await stored.apply { $0.shadowsCollected = collected }
+    #expect(try await stored.begin(2, from: 2, to: "scs-3", as: 14).status == 0)
   }
 
   @Test func movesEndWithTheirImage() async throws {

@@ -46,7 +46,7 @@ private actor DyingLog: ReplicatedLog {
       slaves.map(\.address), cluster: authority.cluster,
       dialer: TestServers.network.dialer(
         as: try authority.identity(.master, "mcs-1"), group: group, logger: logger),
-      repairAfter: .seconds(600), logger: logger)
+      repairAfter: .seconds(600), bad: BadShadows(), logger: logger)
     await directoryOfSlaves.poll()
     let image = TestImage(seed: 5, bytes: 8000)
     let uploads = UploadPipeline(
@@ -97,7 +97,7 @@ private actor DyingLog: ReplicatedLog {
         [], cluster: "test",
         dialer: TestServers.network.dialer(
           as: nil, group: EventLoopGroup(count: 1), logger: MasterServiceTests.quietLogger),
-        repairAfter: .seconds(600), logger: MasterServiceTests.quietLogger),
+        repairAfter: .seconds(600), bad: BadShadows(), logger: MasterServiceTests.quietLogger),
       active: active, activeMoves: ActiveSet(), logger: MasterServiceTests.quietLogger)
     try await sweeper.sweep()
     #expect(try await state.pendingUploads() == [upload])
@@ -105,5 +105,42 @@ private actor DyingLog: ReplicatedLog {
     try await sweeper.sweep()
     #expect(try await state.pendingUploads().isEmpty)
     await log.close()
+  }
+
+  @Test func theSweepLeavesMovesThatAreUnderWayAlone() async throws {
+    let harness = try await MasterHarness(
+      slaves: 4, sharing: Sharing(threshold: 2, shadowCount: 3), background: false)
+    let image = TestImage(seed: 6, bytes: 3000)
+    _ = try await image.put(on: try harness.channel(.imageOwner, "mo-1"))
+    let stored = try #require(try await harness.master.state.image(image.record.imageID))
+    let placement = stored.placements[0]
+    let target = try #require(
+      harness.slaves.map(\.node).first { node in
+        !stored.placements.contains { $0.slave == node }
+      })
+    let name = [UInt8](repeating: 4, count: 16)
+    var begin = BeginMove()
+    (begin.imageID, begin.epoch, begin.index) = (
+      image.record.imageID, stored.epoch, placement.index
+    )
+    (begin.oldName, begin.slave, begin.name) = (placement.name, target, name)
+    var command = LogCommand()
+    command.beginMove = begin
+    #expect(try await harness.master.log.propose(command).status == 0)
+    let move = PendingMove(
+      imageID: image.record.imageID, epoch: stored.epoch, index: placement.index, slave: target,
+      name: name)
+    let active = ActiveSet<PendingMove>()
+    active.insert(move)
+    let sweeper = Sweeper(
+      state: harness.master.state, log: harness.master.log, slaves: harness.master.slaves,
+      active: ActiveSet(), activeMoves: active, logger: harness.logger)
+    try await sweeper.sweep()
+    #expect(try await harness.master.state.pendingMoves() == [move])
+    active.remove(move)
+    try await sweeper.sweep()
+    #expect(try await harness.master.state.pendingMoves().isEmpty)
+    #expect(try await harness.master.state.image(image.record.imageID) == stored)
+    await harness.stopAll()
   }
 }

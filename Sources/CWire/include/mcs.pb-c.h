@@ -64,7 +64,11 @@ typedef enum _Sfmedir__V1__ShadowState {
   /*
    * Unreadable, missing, or other bytes than were stored.
    */
-  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_BAD = 5
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_BAD = 5,
+  /*
+   * Its slave answers, and did not give it when it was read for this answer.
+   */
+  SFMEDIR__V1__SHADOW_STATE__SHADOW_STATE_UNREAD = 6
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(SFMEDIR__V1__SHADOW_STATE)
 } Sfmedir__V1__ShadowState;
 
@@ -279,10 +283,22 @@ struct  Sfmedir__V1__SlaveHealth
    * Silent for so long, or declared lost: its shadows are rebuilt elsewhere.
    */
   protobuf_c_boolean given_up;
+  /*
+   * Shadows there that nobody needs and that are not swept yet; counted as placed_shadows are.
+   */
+  uint64_t garbage_shadows;
+  /*
+   * It lost so many shadows that it gets no new ones until an operator activates it.
+   */
+  protobuf_c_boolean distrusted;
+  /*
+   * When its list of shadows was compared with the placements last, milliseconds since 1970; 0: not since the master started.
+   */
+  uint64_t last_audit_milliseconds;
 };
 #define SFMEDIR__V1__SLAVE_HEALTH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__slave_health__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, SFMEDIR__V1__SLAVE_CONDITION__SLAVE_CONDITION_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /*
@@ -347,10 +363,14 @@ struct  Sfmedir__V1__CareStatus
    * The configuration turned care off: nothing is made anew or moved.
    */
   protobuf_c_boolean off;
+  /*
+   * Times that everything there was to do has been tried since the master started.
+   */
+  uint64_t passes;
 };
 #define SFMEDIR__V1__CARE_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__care_status__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Sfmedir__V1__ClusterStatusReply
@@ -483,10 +503,14 @@ struct  Sfmedir__V1__EndangeredImage
    * Good shadows that are missing to give the image back; 0 where it can be.
    */
   uint32_t missing;
+  /*
+   * Why nothing can be said about it; empty: all is said.
+   */
+  char *problem;
 };
 #define SFMEDIR__V1__ENDANGERED_IMAGE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__endangered_image__descriptor) \
-    , {0,NULL}, (char *)protobuf_c_empty_string, 0, 0, 0, 0 }
+    , {0,NULL}, (char *)protobuf_c_empty_string, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Sfmedir__V1__ListEndangeredReply

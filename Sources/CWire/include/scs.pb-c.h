@@ -160,10 +160,14 @@ struct  Sfmedir__V1__SlaveStatusReply
    * Free bytes below which new images get no shadow here; below half of it nothing is written at all.
    */
   uint64_t reserve_bytes;
+  /*
+   * Another number for each opening of the segments: what is there may have changed.
+   */
+  uint64_t instance;
 };
 #define SFMEDIR__V1__SLAVE_STATUS_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__slave_status_reply__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /* Sfmedir__V1__PutShadowHeader methods */

@@ -31,7 +31,7 @@ struct BenchCareCommand: ToolCommand {
   @Option(help: ArgumentHelp("Images to store.", valueName: "count"))
   var images = 2000
 
-  @Option(help: ArgumentHelp("Slaves of the cluster, at least 8.", valueName: "count"))
+  @Option(help: ArgumentHelp("Slaves of the cluster, at least 9.", valueName: "count"))
   var slaves = 10
 
   @Option(help: "Another seed gives other pictures.") var seed: UInt64 = 1
@@ -45,8 +45,8 @@ struct BenchCareCommand: ToolCommand {
   @Flag(help: "Show what the connections do, on standard error.") var verbose = false
 
   func validate() throws {
-    guard (8...64).contains(slaves) else {
-      throw ValidationError("--slaves is 8 to 64, not \(slaves)")
+    guard (9...64).contains(slaves) else {
+      throw ValidationError("--slaves is 9 to 64, not \(slaves)")
     }
     guard (10...100_000).contains(images) else {
       throw ValidationError("--images is 10 to 100000, not \(images)")
@@ -61,8 +61,8 @@ struct BenchCareCommand: ToolCommand {
     let folder = DevFolder(try Files.makeTemporaryDirectory(prefix: "sfmedir-bench"))
     let logger = WarningLog.logger(output: output, verbose: verbose)
     var care = DevCare()
-    // Two are lost and one is damaged at the same time; two are lost and one is drained for good.
-    (care.tolerance, care.spareSlaves) = (3, 3)
+    // Two are lost and one is damaged at the same time. None of the four gets a shadow any more: the damaged one is not trusted.
+    (care.tolerance, care.spareSlaves) = (3, 4)
     care.repairAfterSeconds = CareBench.repairAfterSeconds
     let outcome: Result<CareFigures, any Error>
     do {

@@ -119,7 +119,7 @@ struct CareBench: Sendable {
     let master = MasterCalls(connection, CallTimeouts())
     var figures = CareFigures()
     figures.slaves = cluster.plan.nodes(.slave).count
-    figures.sharing = "random per image, s - r at least 3, s at most \(figures.slaves - 3)"
+    figures.sharing = "random per image, s - r at least 3, s at most \(figures.slaves - 4)"
     let ids = try await upload(over: connection)
     figures.images = ids.count
     let before = try await shadowCounts(ids, master, verify: false)

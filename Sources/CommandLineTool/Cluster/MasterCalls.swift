@@ -78,6 +78,7 @@ enum SlaveText {
     case .leaving: "leaving"
     case .lost: "lost"
     case .bad: "bad"
+    case .unread: "unread"
     default: "unknown"
     }
   }

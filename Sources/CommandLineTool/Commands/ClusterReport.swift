@@ -101,6 +101,7 @@ struct ClusterReport: Sendable {
     if !slave.reachable { return slave.givenUp ? "given up" : "unreachable" }
     if slave.condition == .draining { return slave.placedShadows > 0 ? "draining" : "drained" }
     if slave.readOnly { return "read-only" }
+    if slave.distrusted { return "distrusted" }
     if slave.badShadows > 0 { return "bad shadows" }
     return slave.freeBytes <= slave.reserveBytes ? "full" : "ok"
   }
@@ -199,7 +200,11 @@ struct ClusterReport: Sendable {
   }
 
   private static func summary(of state: ClusterStatusReply) -> String {
-    let stored = state.slaves.reduce(0) { $0 + $1.storedBytes }
+    // Slaves say so themselves, and may say anything.
+    let stored = state.slaves.reduce(UInt64(0)) {
+      let (sum, overflow) = $0.addingReportingOverflow($1.storedBytes)
+      return overflow ? .max : sum
+    }
     var text = "\(Units.count(Int(clamping: state.images), "image"))"
     text += ", \(Units.bytes(state.imageBytes)) encrypted, \(Units.bytes(stored)) on the slaves"
     if state.pendingUploads > 0 { text += ", \(state.pendingUploads) uploads under way" }
@@ -254,6 +259,8 @@ struct ClusterReport: Sendable {
       "host": .string(slave.host), "rack": .string(slave.rack), "zone": .string(slave.zone),
       "reserve_bytes": JSONValue(slave.reserveBytes), "bad_shadows": JSONValue(slave.badShadows),
       "placed_shadows": JSONValue(slave.placedShadows),
+      "garbage_shadows": JSONValue(slave.garbageShadows), "distrusted": .bool(slave.distrusted),
+      "last_audit_milliseconds": JSONValue(slave.lastAuditMilliseconds),
       "unknown_shadows": JSONValue(slave.unknownShadows),
       "last_full_scrub_milliseconds": JSONValue(slave.lastFullScrubMilliseconds),
       "scrubbed_bytes": JSONValue(slave.scrubbedBytes),
@@ -275,6 +282,7 @@ struct ClusterReport: Sendable {
       "fewest_losses_survived": JSONValue(care.fewestLossesSurvived),
       "lost_images": JSONValue(care.lostImages), "rebuilt_shadows": JSONValue(care.rebuiltShadows),
       "copied_shadows": JSONValue(care.copiedShadows), "made_bytes": JSONValue(care.madeBytes),
+      "passes": JSONValue(care.passes),
       "off": .bool(care.off),
       "last_problem": .string(care.lastProblem),
     ]

@@ -71,7 +71,8 @@ struct NodeDrainCommand: ToolCommand {
       EXAMPLE
         sfmedir node drain scs-3 --wait
 
-      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows.
+      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows, \
+      garbage_shadows.
 
       Exit codes: 0; 66 no such slave; 75 with --wait: shadows are left that no other slave can take; \
       see docs/command-line.md.
@@ -99,7 +100,8 @@ struct NodeReplaceCommand: ToolCommand {
       EXAMPLE
         sfmedir node replace scs-4 --with scs-11 --wait
 
-      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows.
+      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows, \
+      garbage_shadows.
 
       Exit codes: 0; 66 no such slave; 75 with --wait: shadows are left that cannot be rebuilt; \
       see docs/command-line.md.
@@ -126,7 +128,8 @@ struct NodeActivateCommand: ToolCommand {
       EXAMPLE
         sfmedir node activate scs-3
 
-      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows.
+      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows, \
+      garbage_shadows.
       """)
 
   @OptionGroup var outputOptions: OutputOptions
@@ -227,6 +230,7 @@ struct SlaveWish: ParsableArguments, Sendable {
       "type": "slave", "node": .string(slave.node),
       "condition": .string(SlaveText.name(of: slave.condition)),
       "replacement": .string(slave.replacement), "placed_shadows": JSONValue(slave.placedShadows),
+      "garbage_shadows": JSONValue(slave.garbageShadows),
     ]
   }
 
@@ -238,15 +242,8 @@ struct SlaveWish: ParsableArguments, Sendable {
     try await calls.set(slave, condition, replacement: replacement ?? "")
     var state = try await calls.slave(slave)
     if wait {
-      let outcome = try await waitUntilEmpty(slave, calls, output)
-      state = try await calls.slave(slave)
+      state = try await waitUntilEmpty(slave, condition, calls, output)
       output.emit(Self.line(of: state))
-      guard outcome else {
-        throw CommandFailure(
-          .temporary,
-          "\(Units.count(Int(clamping: state.placedShadows), "shadow")) of \(slave) cannot be placed",
-          advice: "'sfmedir endangered' lists the images, 'sfmedir why ID' says what one waits for")
-      }
       output.print("nothing is left on \(slave)")
       return .success
     }
@@ -257,22 +254,44 @@ struct SlaveWish: ParsableArguments, Sendable {
     return .success
   }
 
-  /// False where the master has tried everything and some are left.
+  /// Passes without any progress after which there is none to be expected.
+  private static let fruitlessPasses: UInt64 = 3
+
+  /// Returns when no image has a shadow there, and a slave that answers has deleted what it had.
   private func waitUntilEmpty(
-    _ slave: String, _ calls: MasterCalls, _ output: Output
-  ) async throws -> Bool {
+    _ slave: String, _ condition: SlaveCondition, _ calls: MasterCalls, _ output: Output
+  ) async throws -> SlaveHealth {
     let line = CareLine(output: output)
     defer { line.finish() }
-    var stuck = 0
+    var least = UInt64.max
+    var passesAtLeast: UInt64 = 0
     while true {
       let status = try await calls.status()
-      let left = status.slaves.first { $0.node == slave }?.placedShadows ?? 0
-      if left == 0 { return true }
+      guard let state = status.slaves.first(where: { $0.node == slave }),
+        state.condition == condition
+      else {
+        throw CommandFailure(
+          .temporary, "somebody decided otherwise about \(slave) meanwhile",
+          advice: "'sfmedir node list' shows what holds now")
+      }
+      let garbage = state.reachable && condition == .draining ? state.garbageShadows : 0
+      if state.placedShadows == 0, garbage == 0 { return state }
       let care = status.care ?? CareStatus()
+      guard !care.off else {
+        throw CommandFailure(
+          .temporary, "repair is turned off: nothing leaves \(slave)",
+          advice: "'care = true' in the master's configuration turns it on")
+      }
       line.show(care)
-      // Nothing under way and nothing more to try, several times in a row.
-      stuck = care.pendingShadows == 0 && care.waitingShadows > 0 ? stuck + 1 : 0
-      if stuck > 20 { return false }
+      let left = state.placedShadows + garbage
+      if left < least { (least, passesAtLeast) = (left, care.passes) }
+      if state.placedShadows > 0, care.passes >= passesAtLeast + Self.fruitlessPasses {
+        throw CommandFailure(
+          .temporary,
+          "\(Units.count(Int(clamping: state.placedShadows), "shadow")) of \(slave) cannot be placed"
+            + (care.lastProblem.isEmpty ? "" : ": \(care.lastProblem)"),
+          advice: "'sfmedir endangered' lists the images, 'sfmedir why ID' says what one waits for")
+      }
       try await Task.sleep(for: .milliseconds(500))
     }
   }

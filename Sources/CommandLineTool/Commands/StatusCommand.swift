@@ -14,15 +14,16 @@ struct StatusCommand: ToolCommand {
       JSON: a line {"type":"daemon"} for each daemon with role, address, state (ok, unreachable, \
       problem), node, master, model_version, image_key_version, index_key_version, \
       certificate_expires_milliseconds, problem; a line {"type":"slave"} for each slave with node, \
-      address, state (ok, full, bad shadows, read-only, draining, drained, unreachable, given up, lost), \
+      address, state (ok, full, bad shadows, distrusted, read-only, draining, drained, unreachable, given up, lost), \
       reachable, shadows, stored_bytes, free_bytes, reserve_bytes, read_only, corrupt_shadows, \
-      bad_shadows, placed_shadows, unknown_shadows, condition, replacement, given_up, host, rack, \
-      zone, last_seen_milliseconds, last_full_scrub_milliseconds, scrubbed_bytes, scrub_findings, \
+      bad_shadows, placed_shadows, unknown_shadows, garbage_shadows, distrusted, condition, replacement, given_up, host, rack, \
+      zone, last_seen_milliseconds, last_audit_milliseconds, \
+      last_full_scrub_milliseconds, scrubbed_bytes, scrub_findings, \
       message; one {"type":"cluster"} with cluster, images, image_bytes, shadows, pending_uploads, \
       pending_deletions, applied_index, care (pending_images, pending_shadows, pending_bytes, \
       balancing_shadows, waiting_shadows, done_shadows, done_bytes, failed_attempts, \
       bytes_per_second, seconds_left, fewest_losses_survived, lost_images, rebuilt_shadows, \
-      copied_shadows, made_bytes, off, last_problem), healthy.
+      copied_shadows, made_bytes, passes, off, last_problem), healthy.
 
       Exit codes: 0 everything is well; 1 something is not; see docs/command-line.md.
       """)

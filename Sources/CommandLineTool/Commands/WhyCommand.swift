@@ -13,7 +13,7 @@ struct WhyCommand: ToolCommand {
         sfmedir why 0f3a5c...e1 --verify
 
       JSON: a line {"type":"shadow"} for each with index, slave, zone, rack, host, state (good, away, \
-      leaving, lost, bad), moving_to, remark; then one {"type":"image"} with image_id, owner, scheme, \
+      leaving, lost, bad, unread), moving_to, remark; then one {"type":"image"} with image_id, owner, scheme, \
       epoch, sealed_bytes, stored_at_milliseconds, shadows, good, losses_survived, missing, \
       most_on_a_host, most_in_a_rack, most_in_a_zone, plan, last_problem, verified.
 
@@ -120,7 +120,7 @@ struct EndangeredCommand: ToolCommand {
         sfmedir endangered --lost
 
       JSON: a line {"type":"image"} for each with image_id, owner, shadows, good, losses_survived, \
-      missing; then one {"type":"summary"} with images, lost.
+      missing, problem; then one {"type":"summary"} with images, lost.
 
       Exit codes: 0 there are none; 1 there are some; see docs/command-line.md.
       """)
@@ -154,15 +154,18 @@ struct EndangeredCommand: ToolCommand {
         "type": "image", "image_id": .string(image.imageID.hex), "owner": .string(image.owner),
         "shadows": JSONValue(image.shadows), "good": JSONValue(image.good),
         "losses_survived": JSONValue(image.lossesSurvived), "missing": JSONValue(image.missing),
+        "problem": .string(image.problem),
       ])
       table.add([
         image.imageID.hex, image.owner, "\(image.shadows)", "\(image.good)",
-        image.missing > 0
-          ? "lost: \(image.missing) too few"
-          : Units.count(Int(image.lossesSurvived), "loss", "losses"),
+        !image.problem.isEmpty
+          ? image.problem
+          : image.missing > 0
+            ? "lost: \(image.missing) too few"
+            : Units.count(Int(image.lossesSurvived), "loss", "losses"),
       ])
     }
-    let lostCount = images.filter { $0.missing > 0 }.count
+    let lostCount = images.filter { $0.missing > 0 || !$0.problem.isEmpty }.count
     output.emit([
       "type": "summary", "images": JSONValue(images.count), "lost": JSONValue(lostCount),
     ])

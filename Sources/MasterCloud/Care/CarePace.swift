@@ -26,8 +26,8 @@ final class CarePace: Sendable {
   private let configuration: CareConfiguration
   private let foreground: ForegroundGauge
   private let clock: any Clock
-  /// When the bytes admitted so far will have been written at the configured rate.
-  private let paidUntil = Locked<UInt64>(0)
+  /// When the bytes written so far are paid for at the configured rate.
+  let paidUntil = Locked<UInt64>(0)
 
   init(
     _ configuration: CareConfiguration, foreground: ForegroundGauge,
@@ -38,30 +38,38 @@ final class CarePace: Sendable {
     self.clock = clock
   }
 
-  /// A piece of work that writes so many bytes: waits for its turn first, and rests behind it where somebody else was served meanwhile.
-  func work<Value>(bytes: UInt64, _ body: () async throws -> Value) async rethrows -> Value {
-    await waitForTurn(bytes)
+  /// A piece of work: waits until what was written before has been paid for, and rests behind it where somebody else was
+  /// served meanwhile.
+  ///
+  /// - Parameter rests: false for what cannot wait.
+  /// - Parameter body: returns its result and the bytes that it wrote.
+  func work<Value>(rests: Bool = true, _ body: () async -> (Value, bytes: UInt64)) async -> Value {
+    await sleep(until: paidUntil.withLock { $0 })
     let before = foreground.now
     let began = clock.monotonicNanoseconds()
-    let value = try await body()
+    let (value, bytes) = await body()
+    let ended = clock.monotonicNanoseconds()
+    pay(bytes, at: ended)
     let after = foreground.now
-    if before.isBusy || after.isBusy || after.begun != before.begun {
-      let taken = Double(clock.monotonicNanoseconds() - began)
-      let rest = taken * (1 / configuration.shareWhenBusy - 1)
-      try? await Task.sleep(for: .nanoseconds(Int64(min(rest, 10e9))))
-    }
+    let isBusy = before.isBusy || after.isBusy || after.begun != before.begun
+    if rests, isBusy { await sleep(until: ended + rest(after: ended - min(ended, began))) }
     return value
   }
 
-  private func waitForTurn(_ bytes: UInt64) async {
+  /// Notes bytes that were written.
+  func pay(_ bytes: UInt64, at now: UInt64) {
     guard configuration.bytesPerSecond > 0 else { return }
+    let cost = UInt64(min(Double(bytes) * 1e9 / Double(configuration.bytesPerSecond), 3600e9))
+    paidUntil.withLock { $0 = max($0, now) + cost }
+  }
+
+  /// Nanoseconds without work, so that work has its share of the time.
+  func rest(after worked: UInt64) -> UInt64 {
+    UInt64(min(Double(worked) * (1 / configuration.shareWhenBusy - 1), 600e9))
+  }
+
+  private func sleep(until time: UInt64) async {
     let now = clock.monotonicNanoseconds()
-    let cost = UInt64(Double(bytes) * 1e9 / Double(configuration.bytesPerSecond))
-    let start = paidUntil.withLock { paidUntil in
-      let start = max(now, paidUntil)
-      paidUntil = start + cost
-      return start
-    }
-    if start > now { try? await Task.sleep(for: .nanoseconds(Int64(start - now))) }
+    if time > now { try? await Task.sleep(for: .nanoseconds(Int64(time - now))) }
   }
 }

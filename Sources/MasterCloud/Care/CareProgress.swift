@@ -8,6 +8,8 @@ final class CareProgress: Sendable {
     /// When bytes were written, over the last minute.
     var writes: [(at: UInt64, bytes: UInt64)] = []
     var problems: [ImageID: String] = [:]
+    /// Something was left of the last pass: what comes now goes on with it.
+    var hasLeft = false
   }
 
   private let state = Locked(State())
@@ -22,7 +24,7 @@ final class CareProgress: Sendable {
     images: Int, shadows: Int, bytes: UInt64, fewestLossesSurvived: Int?, lostImages: Int
   ) {
     state.withLock { state in
-      if state.status.pendingShadows == 0, shadows > 0 {
+      if state.status.pendingShadows == 0, !state.hasLeft, shadows > 0 {
         (state.status.doneShadows, state.status.doneBytes) = (0, 0)
         state.status.failedAttempts = 0
         state.writes = []
@@ -36,8 +38,12 @@ final class CareProgress: Sendable {
       state.status.balancingShadows = 0
       state.problems = [:]
       if shadows == 0 { state.status.lastProblem = "" }
+      state.hasLeft = false
     }
   }
+
+  /// Everything that a survey found has been tried.
+  func endPass() { state.withLock { $0.status.passes += 1 } }
 
   /// Moves for balance, on top of what a survey found.
   func addBalancing(shadows: Int, bytes: UInt64) {
@@ -78,6 +84,7 @@ final class CareProgress: Sendable {
       }
       state.status.waitingShadows += UInt64(waiting)
       if let problem {
+        state.hasLeft = true
         if waiting == 0 { state.status.failedAttempts += 1 }
         state.status.lastProblem = problem
         if state.problems.count < Self.maximumProblems { state.problems[id] = problem }

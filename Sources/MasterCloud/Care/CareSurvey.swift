@@ -14,9 +14,12 @@ struct CareItem: Sendable, Equatable {
   /// Of those shadows together.
   let bytes: UInt64
 
-  /// Most endangered first; of equals those that miss something; then in order of ids, so that a run can be followed.
+  /// Most endangered first, those that are beyond help last; of equals those that miss something; then in order of ids, so that a
+  /// run can be followed.
   static func isMoreUrgent(_ one: CareItem, _ other: CareItem) -> Bool {
-    (one.margin, one.hasLosses ? 0 : 1, one.id) < (other.margin, other.hasLosses ? 0 : 1, other.id)
+    func rank(_ item: CareItem) -> Int { item.margin < 0 ? .max : item.margin }
+    return (rank(one), one.hasLosses ? 0 : 1, one.id)
+      < (rank(other), other.hasLosses ? 0 : 1, other.id)
   }
 }
 
@@ -32,6 +35,10 @@ struct CareSurvey: Sendable {
     /// Most endangered last, so that the next is popped.
     var items: [CareItem] = []
     var lostImages = 0
+    /// Images of which nothing can be said, among the lost ones: their thresholds cannot be opened.
+    var unreadableImages = 0
+    /// Fewest further losses that an image survives which can be helped.
+    var fewestLossesSurvived: Int? { items.last { $0.margin >= 0 }?.margin }
   }
 
   private static let page = 500
@@ -63,6 +70,11 @@ struct CareSurvey: Sendable {
       try await judge(shadows, &seen, &findings)
     }
     findings.items.sort { CareItem.isMoreUrgent($1, $0) }
+    if findings.unreadableImages > 0 {
+      logger.error(
+        "thresholds of images cannot be opened",
+        metadata: ["images": "\(findings.unreadableImages)"])
+    }
     return findings
   }
 
@@ -71,27 +83,26 @@ struct CareSurvey: Sendable {
   ) async throws {
     let new = shadows.compactMap { ImageID($0.imageID) }.filter { seen.insert($0).inserted }
     for sharing in try await state.sharings(of: new.map(\.bytes)) {
-      guard let (judgement, item) = judge(sharing) else { continue }
-      if judgement.isLost { findings.lostImages += 1 }
-      if let item { findings.items.append(item) }
+      do {
+        let (judgement, item) = try judge(sharing)
+        if judgement.isLost { findings.lostImages += 1 }
+        if let item { findings.items.append(item) }
+      } catch {
+        findings.unreadableImages += 1
+        findings.lostImages += 1
+      }
     }
   }
 
-  /// Nil where the image's threshold cannot be read, which the log then says.
-  func judge(_ sharing: ImageSharing) -> (ImageJudgement, CareItem?)? {
-    guard let id = ImageID(sharing.imageID) else { return nil }
-    let threshold: Int
-    do {
-      threshold = try OpenedSharing.threshold(
-        sharing.encryptedThreshold, of: id, epoch: sharing.epoch, keys: keys)
-    } catch {
-      logger.error("an image cannot be judged", metadata: ["reason": "\(error)"])
-      return nil
+  /// Throws where the image's threshold cannot be opened.
+  func judge(_ sharing: ImageSharing) throws(RPCError) -> (ImageJudgement, CareItem?) {
+    guard let id = ImageID(sharing.imageID) else {
+      preconditionFailure("a stored id of \(sharing.imageID.count) bytes")
     }
-    let standings = slaves.standings(of: sharing.places.map(\.slave))
+    let threshold = try OpenedSharing.threshold(
+      sharing.encryptedThreshold, of: id, epoch: sharing.epoch, keys: keys)
     let judgement = ImageJudgement(
-      sharing.places, threshold: threshold, standing: { standings[$0] ?? .lost },
-      isBad: { bad.contains($0.name, on: $0.slave) })
+      sharing.places, threshold: threshold, slaves: slaves, bad: bad)
     guard !judgement.faults.isEmpty else { return (judgement, nil) }
     let body =
       (try? ShadowSchemes.named(sharing.scheme)?.bodyByteCount(

@@ -23,22 +23,26 @@ actor ClusterCare {
 
   /// What a survey depends on; another one makes a new survey worth while.
   private struct Situation: Equatable {
-    var standings: [String: SlaveStanding]
+    /// Lost or leaving: the order of what is to be done is another one.
+    var given: [String: SlaveStanding]
+    var away: Set<String>
     var takers: Set<String>
     var badInsertions: UInt64
   }
 
   private var surveyed: Situation?
-  /// Until another bad shadow is no reason for a new survey: one of many images takes its time.
+  /// Until smaller changes are no reason for a new survey: one of many images takes its time.
   private var surveyIsFreshUntil: UInt64 = 0
-  private var told: (images: Int, lost: Int)?
   private var nextSurvey: UInt64 = 0
+  private var told: (images: Int, lost: Int)?
   private var nextBalance: UInt64 = 0
   private var audits: [String: (arrivals: UInt64, at: UInt64)] = [:]
   private var listedBad: [String: (count: UInt64, at: UInt64)] = [:]
 
   private static let pause = Duration.seconds(1)
   private static let balanceBatch = 64
+  /// Pages of 256 shadows looked at for one batch.
+  private static let balancePages = 16
 
   init(
     state: ClusterState, slaves: SlaveDirectory, survey: CareSurvey, audit: SlaveAudit,
@@ -61,33 +65,41 @@ actor ClusterCare {
 
   /// Until the task is cancelled.
   func run() async {
+    // A slave that lists its shadows slowly must not hold up repairs.
+    async let inspections: Void = inspectAgainAndAgain()
     while !Task.isCancelled {
       await round()
       try? await Task.sleep(for: Self.pause)
     }
+    await inspections
   }
 
-  /// Looks at everything once and does what there is to do.
+  private func inspectAgainAndAgain() async {
+    while !Task.isCancelled {
+      await inspect()
+      try? await Task.sleep(for: Self.pause)
+    }
+  }
+
+  /// Does what there is to do by what is known of the slaves.
   func round() async {
     do {
-      await lookAtSlaves()
       let situation = situation
-      let now = clock.monotonicNanoseconds()
-      if situation != surveyed || now >= nextSurvey {
+      let began = clock.monotonicNanoseconds()
+      if isStale(surveyed) || began >= nextSurvey {
         let findings = try await survey.run()
-        let surveyNanoseconds = clock.monotonicNanoseconds() - now
         surveyed = situation
-        surveyIsFreshUntil =
-          now + surveyNanoseconds
-          + max(Self.pause.wholeNanoseconds, 20 * surveyNanoseconds)
+        let ended = clock.monotonicNanoseconds()
+        let pause = max(configuration.retryAfter.wholeNanoseconds, 20 * (ended - began))
+        surveyIsFreshUntil = ended + max(Self.pause.wholeNanoseconds, 20 * (ended - began))
         tell(of: findings)
-        let (isDone, left) = await restore(findings.items, in: situation)
-        let after = clock.monotonicNanoseconds()
-        // A survey of many images is not to be repeated all the time for those that cannot be helped.
-        let pause = max(configuration.retryAfter.wholeNanoseconds, 20 * surveyNanoseconds)
-        // An upload that had chosen a slave before it was given up may end there afterwards.
-        let mayGrow = !situation.standings.isEmpty
-        nextSurvey = !isDone ? 0 : left > 0 || mayGrow ? after + pause : .max
+        let (isDone, left) = await restore(findings.items)
+        // What failed may go well the next time; an upload that had chosen a slave before it was given up may end there
+        // afterwards; a lost image may have been deleted.
+        let isSettled =
+          left == 0 && findings.lostImages == 0 && situation.given.isEmpty && situation.away.isEmpty
+        nextSurvey = !isDone ? 0 : isSettled ? .max : clock.monotonicNanoseconds() + pause
+        if isDone { progress.endPass() }
       }
       if progress.status.pendingShadows == 0 { try await balanceIfDue() }
     } catch is CancellationError {
@@ -100,17 +112,17 @@ actor ClusterCare {
   private var situation: Situation {
     let standings = slaves.standings()
     return Situation(
-      // One that is away is waited for, which is no reason to look at everything again.
-      standings: standings.filter { $0.value == .lost || $0.value == .leaving },
+      given: standings.filter { $0.value == .lost || $0.value == .leaving },
+      away: Set(standings.filter { $0.value == .away }.keys),
       takers: Set(slaves.candidates(for: .care).map(\.node)), badInsertions: bad.insertions)
   }
 
-  /// Whether the order of what is left may be another by now.
-  private func isStale(_ surveyed: Situation) -> Bool {
+  /// Whether what is to be done, or its order, may be another by now.
+  private func isStale(_ surveyed: Situation?) -> Bool {
+    guard let surveyed else { return true }
     let now = situation
-    if now.standings != surveyed.standings || now.takers != surveyed.takers { return true }
-    return now.badInsertions != surveyed.badInsertions
-      && clock.monotonicNanoseconds() >= surveyIsFreshUntil
+    if now.given != surveyed.given { return true }
+    return now != surveyed && clock.monotonicNanoseconds() >= surveyIsFreshUntil
   }
 
   private func tell(of findings: CareSurvey.Findings) {
@@ -118,7 +130,7 @@ actor ClusterCare {
     progress.begin(
       images: findings.items.count, shadows: shadows,
       bytes: findings.items.reduce(0) { $0 + $1.bytes },
-      fewestLossesSurvived: findings.items.last?.margin, lostImages: findings.lostImages)
+      fewestLossesSurvived: findings.fewestLossesSurvived, lostImages: findings.lostImages)
     // What cannot be helped is looked at again and again, and told once.
     let isNew = told?.images != findings.items.count || told?.lost != findings.lostImages
     told = (findings.items.count, findings.lostImages)
@@ -136,9 +148,7 @@ actor ClusterCare {
 
   /// Whether all were tried, which ends where the situation changes so that the order may be another, and how many of them
   /// are not as they should be.
-  private func restore(
-    _ items: [CareItem], in situation: Situation
-  ) async -> (isDone: Bool, left: Int) {
+  private func restore(_ items: [CareItem]) async -> (isDone: Bool, left: Int) {
     guard !items.isEmpty else { return (true, 0) }
     var left = 0
     var remaining = items[...]
@@ -147,11 +157,15 @@ actor ClusterCare {
       var running = 0
       while true {
         while running < configuration.parallel, !Task.isCancelled,
-          !isStale(situation), let item = remaining.popLast()
+          !isStale(surveyed), let item = remaining.popLast()
         {
           running += 1
           group.addTask(priority: .utility) {
-            let outcome = await pace.work(bytes: item.bytes) { await mover.restore(item.id) }
+            // One that survives no further loss does not wait for anybody.
+            let outcome = await pace.work(rests: item.margin > 0 || !item.hasLosses) {
+              let outcome = await mover.restore(item.id)
+              return (outcome, outcome.bytes)
+            }
             progress.finished(
               item.id, images: 1, shadows: item.shadows, bytes: item.bytes,
               waiting: outcome.waiting, problem: outcome.problem)
@@ -177,24 +191,33 @@ actor ClusterCare {
 
   // MARK: looking at slaves
 
-  /// Asks those that know of bad shadows for them, and compares lists where a slave came back or a long time has passed.
-  private func lookAtSlaves() async {
+  /// Asks slaves that know of bad shadows for them, and compares lists where a slave came back or a long time has passed.
+  func inspect() async {
     let now = clock.monotonicNanoseconds()
-    for slave in slaves.slaves.keys.sorted() where slaves.isReachable(slave) {
-      do {
-        try await listBad(slave, now)
-        let arrivals = slaves.arrivals(of: slave)
-        let last = audits[slave]
-        if last == nil || last!.arrivals != arrivals
-          || now - last!.at >= configuration.auditInterval.wholeNanoseconds
-        {
-          _ = try await audit.run(slave)
-          audits[slave] = (arrivals, now)
-        }
-      } catch {
-        logger.debug(
-          "a slave was not looked at", metadata: ["slave": "\(slave)", "reason": "\(error)"])
+    await withTaskGroup(of: Void.self) { group in
+      for slave in slaves.slaves.keys where slaves.isReachable(slave) {
+        group.addTask { await self.inspect(slave, now) }
       }
+    }
+  }
+
+  private func inspect(_ slave: String, _ now: UInt64) async {
+    do {
+      try await listBad(slave, now)
+      let arrivals = slaves.arrivals(of: slave)
+      let last = audits[slave]
+      guard
+        last == nil || last!.arrivals != arrivals
+          || now - min(now, last!.at) >= configuration.auditInterval.wholeNanoseconds
+      else { return }
+      // Full of what an earlier one found: there is no room for more.
+      guard !bad.isFull(for: slave) else { return }
+      if try await audit.run(slave).isWhole { audits[slave] = (arrivals, now) }
+    } catch is CancellationError {
+    } catch {
+      logger.warning(
+        "a slave was not compared with the placements",
+        metadata: ["slave": "\(slave)", "reason": "\(error)"])
     }
   }
 
@@ -205,18 +228,11 @@ actor ClusterCare {
       return
     }
     if let last = listedBad[slave], last.count == count,
-      now - last.at < configuration.retryAfter.wholeNanoseconds
+      now - min(now, last.at) < configuration.retryAfter.wholeNanoseconds
     {
       return
     }
-    let names = try await SlaveAudit.names(
-      of: SlaveCloudMethods.listBadShadows, on: slave, slaves, after: [], while: { _ in true })
-    for name in names where try await state.shadow(named: name, on: slave) != nil {
-      if bad.insert(name, on: slave) {
-        logger.warning("a slave cannot read a shadow", metadata: ["slave": "\(slave)"])
-      }
-    }
-    listedBad[slave] = (count, now)
+    if try await audit.takeBad(from: slave) { listedBad[slave] = (count, now) }
   }
 
   // MARK: balance
@@ -227,49 +243,61 @@ actor ClusterCare {
     nextBalance = now + configuration.retryAfter.wholeNanoseconds
     // What moved before has to be swept first, or the slave would look as full as it was.
     guard try await state.garbage(on: step.source, limit: 1).isEmpty else { return }
-    var chosen: [(id: ImageID, index: UInt32, bytes: UInt64)] = []
-    var bytes: UInt64 = 0
-    // From a random name on, which are as many images as chance gives.
-    var after = SystemEntropy().bytes(16)
-    var wrapped = false
-    while chosen.count < Self.balanceBatch, bytes < step.bytes {
-      let shadows = try await state.shadows(on: step.source, after: after, limit: 256)
-      if shadows.isEmpty {
-        if wrapped { break }
-        (after, wrapped) = ([], true)
-        continue
-      }
-      after = shadows[shadows.count - 1].name
-      for shadow in shadows where chosen.count < Self.balanceBatch && bytes < step.bytes {
-        guard let sharing = try await state.sharings(of: [shadow.imageID]).first,
-          balance.mayMove(
-            from: step.source, to: step.target, of: sharing.places,
-            location: { slaves.location(of: $0) }), let id = ImageID(shadow.imageID),
-          !chosen.contains(where: { $0.id == id })
-        else { continue }
-        // Nearly its size; what matters is that the two do not change places.
-        let size = sharing.sealedBytes
-        chosen.append((id, shadow.index, size))
-        bytes += size
-      }
+    let chosen = try await choose(step)
+    guard !chosen.isEmpty else {
+      // Nothing of what was looked at may go there: no reason to look again at once.
+      nextBalance = now + 60 * configuration.retryAfter.wholeNanoseconds
+      return
     }
-    guard !chosen.isEmpty else { return }
     logger.info(
       "shadows move for balance",
       metadata: [
         "from": "\(step.source)", "to": "\(step.target)", "shadows": "\(chosen.count)",
       ])
-    progress.addBalancing(shadows: chosen.count, bytes: bytes)
+    progress.addBalancing(shadows: chosen.count, bytes: chosen.reduce(0) { $0 + $1.bytes })
     for item in chosen {
       var outcome = ShadowMover.Outcome()
-      if !Task.isCancelled {
-        outcome = await pace.work(bytes: item.bytes) { [mover] in
-          await mover.move(item.id, index: item.index, to: step.target)
+      // Where something else is to be done by now, the rest of these is left for another time.
+      if !Task.isCancelled, !isStale(surveyed) {
+        outcome = await pace.work { [mover] in
+          let outcome = await mover.move(item.id, index: item.index, to: step.target)
+          return (outcome, outcome.bytes)
         }
       }
       progress.finished(
         item.id, images: 0, shadows: 1, bytes: item.bytes, waiting: 0, problem: outcome.problem,
         isBalancing: true)
     }
+  }
+
+  private struct Balanced {
+    var id: ImageID
+    var index: UInt32
+    /// Of the image: nearly the shadow's; what matters is that the two slaves do not change places.
+    var bytes: UInt64
+  }
+
+  /// Shadows of the source that may go to the target, from a random name on, which are as many images as chance gives.
+  private func choose(_ step: Balance.Step) async throws -> [Balanced] {
+    var chosen: [Balanced] = []
+    var bytes: UInt64 = 0
+    var seen: Set<ImageID> = []
+    var after = SystemEntropy().bytes(16)
+    for _ in 0..<Self.balancePages {
+      let shadows = try await state.shadows(on: step.source, after: after, limit: 256)
+      after = shadows.last?.name ?? []
+      for sharing in try await state.sharings(of: shadows.map(\.imageID)) {
+        guard chosen.count < Self.balanceBatch, bytes < step.bytes else { return chosen }
+        guard let id = ImageID(sharing.imageID), seen.insert(id).inserted,
+          let place = sharing.places.first(where: { $0.slave == step.source }),
+          balance.mayMove(
+            from: step.source, to: step.target, of: sharing.places,
+            location: { slaves.location(of: $0) })
+        else { continue }
+        chosen.append(Balanced(id: id, index: place.index, bytes: sharing.sealedBytes))
+        bytes += sharing.sealedBytes
+      }
+    }
+    return chosen
   }
 }

@@ -39,6 +39,15 @@ struct ImageJudgement: Sendable, Equatable {
     }
   }
 
+  init(
+    _ places: [ImageSharing.Place], threshold: Int, slaves: SlaveDirectory, bad: BadShadows
+  ) {
+    let standings = slaves.standings(of: places.map(\.slave))
+    self.init(
+      places, threshold: threshold, standing: { standings[$0] ?? .lost },
+      isBad: { bad.contains($0.name, on: $0.slave) })
+  }
+
   /// Further losses after which the image can still be rebuilt; negative: so many shadows are missing.
   var margin: Int { good - threshold }
   /// Whether it cannot be rebuilt now.

@@ -43,6 +43,8 @@ struct ShadowMover: Sendable {
     /// Shadows that no slave could take.
     var waiting = 0
     var problem: String?
+    /// Written to other slaves.
+    var bytes: UInt64 = 0
   }
 
   static let timeout = Duration.seconds(120)
@@ -53,36 +55,27 @@ struct ShadowMover: Sendable {
     var mustRebuild: Bool
   }
 
-  func judge(_ image: StoredImage, threshold: Int) -> ImageJudgement {
-    let places = image.placements.map {
-      ImageSharing.Place(index: $0.index, slave: $0.slave, name: $0.name)
-    }
-    let standings = slaves.standings(of: places.map(\.slave))
-    return ImageJudgement(
-      places, threshold: threshold, standing: { standings[$0] ?? .lost },
-      isBad: { bad.contains($0.name, on: $0.slave) })
-  }
-
   /// Brings every shadow that needs it to another slave; what cannot be done now is told.
   func restore(_ id: ImageID) async -> Outcome {
     do {
       guard let image = try await state.image(id.bytes) else { return Outcome() }
       let sharing = try OpenedSharing(image, keys: keys)
-      let judgement = judge(image, threshold: sharing.threshold)
-      let (targets, waiting) = targets(for: judgement, of: image)
+      let judgement = ImageJudgement(
+        image.places, threshold: sharing.threshold, slaves: slaves, bad: bad)
+      let garbage = try await state.garbage(of: id.bytes, epoch: image.epoch)
+      let (targets, waiting) = targets(for: judgement, of: image, besides: garbage)
       var outcome = Outcome(waiting: waiting.count)
       if let first = waiting.first {
         outcome.problem =
           "shadow \(first): no slave without a shadow of this image takes one"
       }
       guard !targets.isEmpty else { return outcome }
-      if let problem = await move(
+      let moved = await move(
         targets, of: image, sharing,
         // Where too few are good, even one that was bad the last time is worth another look.
         rebuilding: { judgement.faults[$0] != .leaving && !judgement.isLost })
-      {
-        outcome.problem = problem
-      }
+      outcome.bytes = moved.bytes
+      outcome.problem = moved.problem ?? outcome.problem
       return outcome
     } catch {
       return Outcome(problem: RPCError(answering: error).message)
@@ -94,8 +87,7 @@ struct ShadowMover: Sendable {
     do {
       guard let image = try await state.image(id.bytes) else { return Outcome() }
       let sharing = try OpenedSharing(image, keys: keys)
-      return Outcome(
-        problem: await move([index: slave], of: image, sharing, rebuilding: { _ in false }))
+      return await move([index: slave], of: image, sharing, rebuilding: { _ in false })
     } catch {
       return Outcome(problem: RPCError(answering: error).message)
     }
@@ -105,7 +97,7 @@ struct ShadowMover: Sendable {
 
   /// A slave for each faulty shadow, and the shadows for which there is none.
   private func targets(
-    for judgement: ImageJudgement, of image: StoredImage
+    for judgement: ImageJudgement, of image: StoredImage, besides garbage: [ImageSharing.Place]
   ) -> (targets: [UInt32: String], waiting: [UInt32]) {
     let candidates = slaves.candidates(for: .care)
     let holders = Dictionary(
@@ -118,8 +110,10 @@ struct ShadowMover: Sendable {
     }
     for (index, _) in order {
       let own = holders[index] ?? ""
-      // Also those that another shadow is about to leave: until it has, two would be there.
-      let others = holders.filter { $0.key != index }.map(\.value) + targets.values
+      // Also those that another shadow is about to leave, or left and was not swept from: two would be there.
+      let others =
+        holders.filter { $0.key != index }.map(\.value) + targets.values
+        + garbage.filter { $0.index != index }.map(\.slave)
       var free = candidates.filter { !others.contains($0.node) }
       // The slave that lost it may take it anew where no other can.
       if free.contains(where: { $0.node != own }) { free.removeAll { $0.node == own } }
@@ -127,7 +121,11 @@ struct ShadowMover: Sendable {
       let chosen =
         free.first { $0.node == wanted }
         ?? SlaveChoice(spreading: spreading).choose(
-          1, from: free, beside: others.map { slaves.location(of: $0) }, entropy: entropy
+          1, from: free,
+          beside: holders.filter { $0.key != index }.map {
+            slaves.location(of: targets[$0.key] ?? $0.value)
+          },
+          entropy: entropy
         ).first
       if let chosen {
         targets[index] = chosen.node
@@ -140,11 +138,11 @@ struct ShadowMover: Sendable {
 
   // MARK: moving
 
-  /// - Returns: the first problem, where one of the shadows did not get to its place.
+  /// The shadows first, so that what cannot be had leaves nothing in the log; then the intents, before anything is written.
   private func move(
     _ targets: [UInt32: String], of image: StoredImage, _ sharing: OpenedSharing,
     rebuilding: (UInt32) -> Bool
-  ) async -> String? {
+  ) async -> Outcome {
     let moves = image.placements.sorted { $0.index < $1.index }.compactMap { placement in
       targets[placement.index].map { slave in
         Move(
@@ -155,26 +153,27 @@ struct ShadowMover: Sendable {
           mustRebuild: rebuilding(placement.index))
       }
     }
-    for move in moves { active.insert(move.pending) }
-    defer { for move in moves { active.remove(move.pending) } }
     let context = CallContext(
       method: "", caller: nil,
       deadlineNanoseconds: clock.monotonicNanoseconds() + Self.timeout.wholeNanoseconds)
-    var problem: String?
-    do throws(RPCError) {
-      // At once, so that they share a synchronization: each goes to a slave of its own.
-      if let refusal = await all(moves, begin) { throw refusal }
-      let (bodies, failure) = await bodies(of: moves, image, sharing, within: context)
-      let unfinished = await all(moves) { (move) async throws(RPCError) in
-        guard let body = bodies[move.placement.index] else { return }
+    let (bodies, failure) = await bodies(of: moves, image, sharing, within: context)
+    let possible = moves.filter { bodies[$0.placement.index] != nil }
+    for move in possible { active.insert(move.pending) }
+    defer { for move in possible { active.remove(move.pending) } }
+    let written = Locked<UInt64>(0)
+    let unfinished = await all(possible) { (move) async throws(RPCError) in
+      guard let body = bodies[move.placement.index] else { return }
+      try await begin(move)
+      do throws(RPCError) {
         try await finish(move, body.bytes, rebuilt: body.isRebuilt, within: context)
+        written.withLock { $0 += UInt64(body.bytes.count) }
+      } catch {
+        await giveUp(move)
+        throw error
       }
-      problem = (failure ?? unfinished)?.message
-    } catch {
-      problem = error.message
     }
-    if problem != nil { for move in moves { await giveUp(move) } }
-    return problem
+    return Outcome(
+      problem: (failure ?? unfinished)?.message, bytes: written.withLock { $0 })
   }
 
   /// All at the same time; the first error of those that failed.

@@ -1,5 +1,6 @@
 import Base
 import Enrollment
+import Glibc
 import RPC
 import Shadows
 
@@ -22,7 +23,7 @@ struct OpenedSharing: Sendable {
         reason: "UnknownScheme")
     }
     self.id = id
-    self.scheme = scheme
+    self.scheme = scheme.onCores(for: Int(clamping: image.record.sealedBytes))
     threshold = try Self.threshold(
       image.encryptedThreshold, of: id, epoch: image.epoch, keys: keys)
   }
@@ -43,5 +44,14 @@ struct OpenedSharing: Sendable {
     } catch {
       throw RPCError(.dataLoss, "image \(id): \(error)", reason: "ThresholdUnreadable")
     }
+  }
+}
+
+extension ShadowScheme {
+  /// The same scheme on all cores where an image is large: a small one is done before another core has begun.
+  func onCores(for byteCount: Int) -> any ShadowScheme {
+    guard byteCount >= 8 << 20 else { return self }
+    return ShadowSchemes.named(name, coreCount: max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+      ?? self
   }
 }

@@ -134,7 +134,9 @@ struct UploadPipeline: Sendable {
         minimumTolerance: configuration.minimumTolerance, liveSlaveCount: candidates.count,
         spareSlaves: configuration.spareSlaves)
       do {
-        sharing = try policy.draw(entropy: entropy, where: survives)
+        // Where none of those that are allowed survives it, any will do to say so.
+        sharing =
+          try (try? policy.draw(entropy: entropy, where: survives)) ?? policy.draw(entropy: entropy)
       } catch {
         throw RPCError(.unavailable, "\(error)", reason: "NotEnoughSlaves")
       }
@@ -142,8 +144,8 @@ struct UploadPipeline: Sendable {
     guard survives(sharing) else {
       throw RPCError(
         .unavailable,
-        "r = \(sharing.threshold) of s = \(sharing.shadowCount) would not survive the loss of a"
-          + " \(survived.rawValue) of the slaves that take shadows",
+        "no image of the \(candidates.count) slaves that take shadows would survive the loss of a"
+          + " \(survived.rawValue)",
         reason: "NotEnoughDomains")
     }
     let chosen = SlaveChoice(spreading: survived).choose(
@@ -159,7 +161,7 @@ struct UploadPipeline: Sendable {
   private func split(
     _ sealed: [UInt8], _ sharing: Sharing, _ id: ImageID, _ epoch: UInt32
   ) async throws -> [SplitShadow] {
-    let (scheme, entropy) = (scheme, entropy)
+    let (scheme, entropy) = (scheme.onCores(for: sealed.count), entropy)
     return try await offload {
       try scheme.split(
         secret: sealed, threshold: sharing.threshold, shadowCount: sharing.shadowCount,

@@ -51,6 +51,7 @@ extension MasterService {
     (set.slave, set.condition) = (request.slave, request.condition)
     set.replacement = request.replacement
     try await propose { [set] in $0.setSlaveCondition = set }
+    if request.condition == .active { bad.forgive(request.slave) }
     slaves.set(try await state.decisions())
     logger.notice(
       "an operator decided about a slave",
@@ -66,6 +67,15 @@ extension MasterService {
     guard !slaves.isReachable(request.slave) else {
       throw RPCError(
         .failedPrecondition, "'\(request.slave)' answers; stop it first", reason: "SlaveInUse")
+    }
+    // One that is only away for a moment would come back with shadows that nobody can name any more.
+    guard
+      slaves.slaves[request.slave] == nil
+        || slaves.decision(on: request.slave).condition != .active
+    else {
+      throw RPCError(
+        .failedPrecondition, "'\(request.slave)' is active; drain it, or give it up, first",
+        reason: "SlaveInUse")
     }
     var forget = ForgetSlave()
     forget.slave = request.slave
@@ -112,10 +122,8 @@ extension MasterService {
       for sharing in try await state.sharings(of: ids) {
         judged += 1
         reply.lookedThrough = sharing.imageID
-        guard let (judgement, _) = survey.judge(sharing), !judgement.isWhole,
-          judgement.isLost || !request.lostOnly
-        else { continue }
-        reply.images.append(Self.endangered(sharing, judgement))
+        guard let image = endangered(sharing, lostOnly: request.lostOnly) else { continue }
+        reply.images.append(image)
         if reply.images.count == limit { return reply }
       }
       reply.lookedThrough = ids[ids.count - 1]
@@ -123,16 +131,21 @@ extension MasterService {
     return reply
   }
 
-  private static func endangered(
-    _ sharing: ImageSharing, _ judgement: ImageJudgement
-  ) -> EndangeredImage {
+  /// Nil where all is well.
+  private func endangered(_ sharing: ImageSharing, lostOnly: Bool) -> EndangeredImage? {
     var image = EndangeredImage()
     image.imageID = sharing.imageID
     image.owner = sharing.owner
     image.shadows = UInt32(sharing.places.count)
-    image.good = UInt32(judgement.good)
-    image.lossesSurvived = UInt32(max(0, judgement.margin))
-    image.missing = UInt32(max(0, -judgement.margin))
+    do {
+      let (judgement, _) = try survey.judge(sharing)
+      guard !judgement.isWhole, judgement.isLost || !lostOnly else { return nil }
+      image.good = UInt32(judgement.good)
+      image.lossesSurvived = UInt32(max(0, judgement.margin))
+      image.missing = UInt32(max(0, -judgement.margin))
+    } catch {
+      image.problem = error.message
+    }
     return image
   }
 
@@ -154,9 +167,7 @@ extension MasterService {
     }
     let standings = slaves.standings(of: image.placements.map(\.slave))
     let judgement = ImageJudgement(
-      image.placements.map { .init(index: $0.index, slave: $0.slave, name: $0.name) },
-      threshold: sharing.threshold, standing: { standings[$0] ?? .lost },
-      isBad: { bad.contains($0.name, on: $0.slave) })
+      image.places, threshold: sharing.threshold, slaves: slaves, bad: bad)
     let moves = try await state.pendingMoves().filter { $0.imageID == id.bytes }
     var reply = ExplainImageReply()
     reply.record = image.record
@@ -164,12 +175,16 @@ extension MasterService {
     for placement in image.placements.sorted(by: { $0.index < $1.index }) {
       var shadow = explain(placement, judgement, standings[placement.slave] ?? .lost)
       shadow.movingTo = moves.first { $0.index == placement.index }?.slave ?? ""
-      if let problem = problems[placement.index] { shadow.remark = problem }
+      if let problem = problems[placement.index] {
+        shadow.remark = problem
+        if shadow.state == .good { shadow.state = .unread }
+      }
       reply.shadows.append(shadow)
     }
-    reply.good = UInt32(judgement.good)
-    reply.lossesSurvived = UInt32(max(0, judgement.margin))
-    reply.missing = UInt32(max(0, -judgement.margin))
+    let margin = judgement.margin - reply.shadows.count { $0.state == .unread }
+    reply.good = UInt32(judgement.good - reply.shadows.count { $0.state == .unread })
+    reply.lossesSurvived = UInt32(max(0, margin))
+    reply.missing = UInt32(max(0, -margin))
     let good = reply.shadows.filter { $0.state == .good || $0.state == .leaving }.map {
       slaves.location(of: $0.slave)
     }

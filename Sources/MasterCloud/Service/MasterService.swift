@@ -51,7 +51,7 @@ public final class MasterService: Sendable {
     self.keys = keys
     let slaves = SlaveDirectory(
       configuration.slaves, cluster: cluster, dialer: dialer,
-      repairAfter: configuration.care.repairAfter, logger: logger)
+      repairAfter: configuration.care.repairAfter, bad: bad, logger: logger)
     self.slaves = slaves
     let activeUploads = ActiveSet<PendingUpload>()
     let activeMoves = ActiveSet<PendingMove>()
@@ -354,11 +354,13 @@ public final class MasterService: Sendable {
     reply.pendingUploads = counts.pendingUploads
     reply.pendingDeletions = counts.pendingDeletions
     reply.appliedIndex = try await state.appliedIndex()
-    var placed: [String: Int] = [:]
+    var onSlaves: [String: (placed: Int, garbage: Int)] = [:]
     for (slave, decision) in try await state.decisions() where decision.condition != .active {
-      placed[slave] = try await state.shadowCount(on: slave)
+      onSlaves[slave] = (
+        try await state.shadowCount(on: slave), try await state.garbageCount(on: slave)
+      )
     }
-    reply.slaves = slaves.summary(bad: bad, placed: placed)
+    reply.slaves = slaves.summary(onSlaves)
     var progress = care.progress.status
     progress.off = !configuration.care.isOn
     reply.care = progress

@@ -11,8 +11,10 @@ final class BadShadows: Sendable {
   }
 
   private let state = Locked(State())
-  /// Of one slave; the next look at it finds the rest.
-  private static let maximumNames = 100_000
+  /// Of one slave. Where there are more, the audit is not done: it goes on when these are mended.
+  let maximumNames: Int
+
+  init(maximumNames: Int = 100_000) { self.maximumNames = maximumNames }
 
   /// Names that came so far.
   var insertions: UInt64 { state.withLock { $0.insertions } }
@@ -21,7 +23,7 @@ final class BadShadows: Sendable {
   @discardableResult
   func insert(_ name: [UInt8], on slave: String) -> Bool {
     state.withLock { state in
-      guard state.names[slave, default: []].count < Self.maximumNames,
+      guard state.names[slave, default: []].count < maximumNames,
         state.names[slave, default: []].insert(name).inserted
       else { return false }
       state.found[slave, default: 0] += 1
@@ -29,6 +31,11 @@ final class BadShadows: Sendable {
       return true
     }
   }
+
+  func isFull(for slave: String) -> Bool { count(on: slave) >= maximumNames }
+
+  /// What a slave lost so far counts against it no longer.
+  func forgive(_ slave: String) { state.withLock { $0.found[slave] = nil } }
 
   func remove(_ name: [UInt8], on slave: String) {
     state.withLock { _ = $0.names[slave]?.remove(name) }

@@ -15,7 +15,7 @@ public struct SlaveLocation: Sendable, Hashable {
 
   func domain(_ level: FailureDomain) -> String {
     switch level {
-    case .host: host
+    case .host: zone + "/" + rack + "/" + host
     // Racks of the same name in two zones are two racks, hosts of the same name in two racks are two hosts.
     case .rack: zone + "/" + rack
     case .zone: zone
@@ -95,7 +95,10 @@ struct SlaveChoice {
 
   private func weighedPlace(_ candidates: [SlaveCandidate], _ entropy: some Entropy) -> Int {
     // Whole mebibytes, and one at least, so that sums cannot overflow and nobody is left out.
-    let weights = candidates.map { max(1, $0.availableBytes >> 20) }
+    let room = candidates.map { max(1, $0.availableBytes >> 20) }
+    // One that claims to have no end of room does not get everything.
+    let most = 4 * min(room.sorted()[room.count / 2], UInt64(1) << 40)
+    let weights = room.map { min($0, most) }
     var point = entropy.uniform(below: weights.reduce(0, +))
     for (place, weight) in weights.enumerated() {
       if point < weight { return place }

@@ -35,9 +35,10 @@ final class SlaveDirectory: Sendable {
     var lastSeenMilliseconds: UInt64 = 0
     /// On the monotonic clock; nil while it answers.
     var silentSinceNanoseconds: UInt64?
-    /// How often it was there again after it had not been; what it holds may have changed.
+    /// How often it was there again after it had not been, or had opened its segments anew: what it holds may have changed.
     var arrivals: UInt64 = 0
     var status: SlaveStatusReply?
+    var lastAuditMilliseconds: UInt64 = 0
     /// Answers in a row that came too late.
     var misses = 0
     /// Why it is not reachable, or read-only.
@@ -58,6 +59,7 @@ final class SlaveDirectory: Sendable {
   let slaves: [String: Slave]
   private let state: Locked<State>
   private let repairAfter: Duration
+  private let bad: BadShadows
   private let logger: Logger
   private let clock: any Clock
 
@@ -68,7 +70,7 @@ final class SlaveDirectory: Sendable {
   /// - Parameter repairAfter: a slave that is silent for longer is no longer counted on.
   init(
     _ addresses: [SlaveAddress], cluster: String, dialer: Dialer, repairAfter: Duration,
-    clock: any Clock = SystemClock(), logger: Logger
+    bad: BadShadows, clock: any Clock = SystemClock(), logger: Logger
   ) {
     var slaves: [String: Slave] = [:]
     for address in addresses {
@@ -81,6 +83,7 @@ final class SlaveDirectory: Sendable {
     self.logger = logger
     self.clock = clock
     self.repairAfter = repairAfter
+    self.bad = bad
     let now = clock.monotonicNanoseconds()
     state = Locked(
       State(health: slaves.mapValues { _ in Health(silentSinceNanoseconds: now) }))
@@ -142,7 +145,7 @@ final class SlaveDirectory: Sendable {
       state.health.compactMap { node, health in
         guard health.reachable, let status = health.status, !status.readOnly,
           (state.decisions[node] ?? SlaveDecision()).condition == .active,
-          let slave = slaves[node]
+          !isDistrusted(node, status), let slave = slaves[node]
         else { return nil }
         // What keeps images alive may use half of what new ones must leave.
         let reserve = purpose == .upload ? status.reserveBytes : status.reserveBytes / 2
@@ -153,6 +156,14 @@ final class SlaveDirectory: Sendable {
       }
     }
   }
+
+  /// A disk that loses one shadow in ten, and not just a few, gets no more of them.
+  private func isDistrusted(_ node: String, _ status: SlaveStatusReply) -> Bool {
+    let found = bad.found(on: node)
+    return found >= Self.toleratedLosses && found >= status.shadows / 10
+  }
+
+  static let toleratedLosses: UInt64 = 100
 
   struct Fullness: Sendable {
     var candidate: SlaveCandidate
@@ -181,8 +192,12 @@ final class SlaveDirectory: Sendable {
     state.withLock { $0.health[node]?.status?.badShadows ?? 0 }
   }
 
-  func setUnknownShadows(_ count: UInt64, on node: String) {
-    state.withLock { $0.unknownShadows[node] = count }
+  func setAudited(_ node: String, unknownShadows: UInt64) {
+    let now = clock.wallMilliseconds()
+    state.withLock { state in
+      state.unknownShadows[node] = unknownShadows
+      state.health[node]?.lastAuditMilliseconds = now
+    }
   }
 
   // MARK: asking them
@@ -205,9 +220,9 @@ final class SlaveDirectory: Sendable {
         health.silentSinceNanoseconds = nil
         health.misses = 0
         health.lastSeenMilliseconds = clock.wallMilliseconds()
-        health.status = status
         health.message = Self.remark(on: status)
-        if !wasReachable { health.arrivals += 1 }
+        if !wasReachable || health.status?.instance != status.instance { health.arrivals += 1 }
+        health.status = status
         state.health[node] = health
         return wasReachable
       }
@@ -251,8 +266,8 @@ final class SlaveDirectory: Sendable {
 
   // MARK: telling of them
 
-  /// - Parameter placed: shadows that images have there, of those slaves for which it was counted.
-  func summary(bad: BadShadows, placed: [String: Int]) -> [SlaveHealth] {
+  /// - Parameter counts: shadows that images have there, and garbage, of those slaves for which it was counted.
+  func summary(_ counts: [String: (placed: Int, garbage: Int)]) -> [SlaveHealth] {
     let standings = standings()
     let state = self.state.withLock { $0 }
     return slaves.sorted { $0.key.compareNumerically(to: $1.key) }.map { node, slave in
@@ -270,10 +285,19 @@ final class SlaveDirectory: Sendable {
       summary.condition = decision.condition
       summary.replacement = decision.replacement
       (summary.host, summary.rack, summary.zone) = (location.host, location.rack, location.zone)
-      summary.placedShadows = UInt64(placed[node] ?? 0)
+      summary.placedShadows = UInt64(counts[node]?.placed ?? 0)
+      summary.garbageShadows = UInt64(counts[node]?.garbage ?? 0)
+      summary.lastAuditMilliseconds = known.lastAuditMilliseconds
       summary.unknownShadows = state.unknownShadows[node] ?? 0
       summary.givenUp = standings[node] == .lost
-      if let status = known.status { summary.take(status) }
+      if let status = known.status {
+        summary.take(status)
+        summary.distrusted = isDistrusted(node, status)
+        if summary.distrusted, summary.message.isEmpty || status.badShadows > 0 {
+          summary.message =
+            "lost \(summary.corruptShadows) shadows; no new ones until it is activated"
+        }
+      }
       return summary
     }
   }

@@ -127,6 +127,11 @@ actor ClusterState {
     try names.filter { try !machine.knows($0, on: slave) }
   }
 
+  func garbage(of id: [UInt8], epoch: UInt32) throws -> [ImageSharing.Place] {
+    try machine.garbage(of: id, epoch: epoch)
+  }
+
+  func garbageCount(on slave: String) throws -> Int { try machine.garbageCount(on: slave) }
   func shadowCount(on slave: String) throws -> Int { try machine.shadowCount(on: slave) }
 
   func sharings(of ids: [[UInt8]]) throws -> [ImageSharing] {

@@ -54,10 +54,10 @@ extension StateMachine {
     return LogOutcome()
   }
 
-  /// Whether the slave has, or is about to get, a shadow of this image with another index.
+  /// Whether the slave has, had and was not swept of, or is about to get a shadow of this image with another index.
   private func hasOther(_ begin: BeginMove) throws(DatabaseError) -> Bool {
     var found = false
-    for table in ["placements", "moves"] {
+    for table in ["placements", "moves", "garbage"] {
       try database.query(
         "SELECT 1 FROM \(table) WHERE image_id = ? AND epoch = ? AND shadow <> ? AND slave = ?",
         [
@@ -83,7 +83,7 @@ extension StateMachine {
       "DELETE FROM moves WHERE image_id = ? AND epoch = ? AND shadow = ?", key)
     try database.query(
       """
-      INSERT OR IGNORE INTO garbage SELECT slave, name FROM placements
+      INSERT OR IGNORE INTO garbage SELECT slave, name, image_id, epoch, shadow FROM placements
       WHERE image_id = ? AND epoch = ? AND shadow = ?
       """, key)
     // The digest is the same: a shadow that moves does not change.
@@ -102,7 +102,8 @@ extension StateMachine {
       "WHERE image_id = ? AND epoch = ? AND shadow = ?" + (name == nil ? "" : " AND name = ?")
     let values = Self.key(id, epoch, index) + (name.map { [.blob($0)] } ?? [])
     try database.query(
-      "INSERT OR IGNORE INTO garbage SELECT slave, name FROM moves \(condition)", values)
+      "INSERT OR IGNORE INTO garbage SELECT slave, name, image_id, epoch, shadow FROM moves \(condition)",
+      values)
     try database.query("DELETE FROM moves \(condition)", values)
   }
 
@@ -110,7 +111,7 @@ extension StateMachine {
     let key: [DatabaseValue] = [.blob(id), .integer(Int64(epoch))]
     try database.query(
       """
-      INSERT OR IGNORE INTO garbage SELECT slave, name FROM moves WHERE image_id = ? AND epoch = ?
+      INSERT OR IGNORE INTO garbage SELECT slave, name, image_id, epoch, shadow FROM moves WHERE image_id = ? AND epoch = ?
       """, key)
     try database.query("DELETE FROM moves WHERE image_id = ? AND epoch = ?", key)
   }
@@ -129,6 +130,28 @@ extension StateMachine {
           slave: row.text(3), name: row.blob(4)))
     }
     return moves
+  }
+
+  /// Which shadows of an image slaves still have that nobody needs.
+  func garbage(of id: [UInt8], epoch: UInt32) throws(DatabaseError) -> [ImageSharing.Place] {
+    var places: [ImageSharing.Place] = []
+    try database.query(
+      "SELECT shadow, slave, name FROM garbage WHERE image_id = ? AND epoch = ?",
+      [.blob(id), .integer(Int64(epoch))]
+    ) { (row) throws(DatabaseError) in
+      places.append(
+        ImageSharing.Place(
+          index: UInt32(row.integer(0)), slave: row.text(1), name: row.blob(2)))
+    }
+    return places
+  }
+
+  func garbageCount(on slave: String) throws(DatabaseError) -> Int {
+    var count = 0
+    try database.query("SELECT count(*) FROM garbage WHERE slave = ?", [.text(slave)]) {
+      (row) throws(DatabaseError) in count = Int(row.integer(0))
+    }
+    return count
   }
 
   // MARK: where shadows are

@@ -173,7 +173,7 @@ struct StateMachine {
     let key: [DatabaseValue] = [.blob(id), .integer(Int64(epoch))]
     try database.query(
       """
-      INSERT OR IGNORE INTO garbage SELECT slave, name FROM placements
+      INSERT OR IGNORE INTO garbage SELECT slave, name, image_id, epoch, shadow FROM placements
       WHERE image_id = ? AND epoch = ?
       """, key)
     try removePlacements(of: id, epoch: epoch)

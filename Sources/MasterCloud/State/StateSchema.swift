@@ -57,6 +57,11 @@ struct StateSchema {
       ALTER TABLE uploads ADD COLUMN owner TEXT NOT NULL DEFAULT '';
       ALTER TABLE uploads ADD COLUMN sealed_bytes INTEGER NOT NULL DEFAULT 0;
       CREATE INDEX placements_by_slave ON placements (slave, name);
+      -- Which shadow it was: until it is swept, its slave gets no other of that image.
+      ALTER TABLE garbage ADD COLUMN image_id BLOB NOT NULL DEFAULT x'';
+      ALTER TABLE garbage ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+      ALTER TABLE garbage ADD COLUMN shadow INTEGER NOT NULL DEFAULT 0;
+      CREATE INDEX garbage_by_image ON garbage (image_id, epoch);
       CREATE TABLE moves (
         image_id BLOB NOT NULL, epoch INTEGER NOT NULL, shadow INTEGER NOT NULL,
         slave TEXT NOT NULL, name BLOB NOT NULL, PRIMARY KEY (image_id, epoch, shadow)

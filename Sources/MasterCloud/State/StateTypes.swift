@@ -9,6 +9,10 @@ struct StoredImage: Sendable, Equatable {
   var scheme: String
   var placements: [ShadowPlacement]
 
+  var places: [ImageSharing.Place] {
+    placements.map { ImageSharing.Place(index: $0.index, slave: $0.slave, name: $0.name) }
+  }
+
   /// SHA-256 of each shadow, by its index.
   var digests: [Int: [UInt8]] {
     Dictionary(uniqueKeysWithValues: placements.map { (Int($0.index), $0.digest) })

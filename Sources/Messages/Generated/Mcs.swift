@@ -328,6 +328,9 @@ public struct SlaveHealth: WireMessage, Equatable {
   public var placedShadows: UInt64 = 0
   public var unknownShadows: UInt64 = 0
   public var givenUp: Bool = false
+  public var garbageShadows: UInt64 = 0
+  public var distrusted: Bool = false
+  public var lastAuditMilliseconds: UInt64 = 0
 
   public init() {}
 
@@ -355,6 +358,9 @@ public struct SlaveHealth: WireMessage, Equatable {
     placedShadows = c.pointee.placed_shadows
     unknownShadows = c.pointee.unknown_shadows
     givenUp = c.pointee.given_up != 0
+    garbageShadows = c.pointee.garbage_shadows
+    distrusted = c.pointee.distrusted != 0
+    lastAuditMilliseconds = c.pointee.last_audit_milliseconds
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SlaveHealth> {
@@ -383,6 +389,9 @@ public struct SlaveHealth: WireMessage, Equatable {
     m.pointee.placed_shadows = placedShadows
     m.pointee.unknown_shadows = unknownShadows
     m.pointee.given_up = givenUp ? 1 : 0
+    m.pointee.garbage_shadows = garbageShadows
+    m.pointee.distrusted = distrusted ? 1 : 0
+    m.pointee.last_audit_milliseconds = lastAuditMilliseconds
     return m
   }
 
@@ -409,6 +418,7 @@ public struct CareStatus: WireMessage, Equatable {
   public var lastProblem: String = ""
   public var off: Bool = false
   public var madeBytes: UInt64 = 0
+  public var passes: UInt64 = 0
 
   public init() {}
 
@@ -430,6 +440,7 @@ public struct CareStatus: WireMessage, Equatable {
     lastProblem = try String(wire: c.pointee.last_problem)
     off = c.pointee.off != 0
     madeBytes = c.pointee.made_bytes
+    passes = c.pointee.passes
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__CareStatus> {
@@ -452,6 +463,7 @@ public struct CareStatus: WireMessage, Equatable {
     m.pointee.last_problem = a.string(lastProblem)
     m.pointee.off = off ? 1 : 0
     m.pointee.made_bytes = madeBytes
+    m.pointee.passes = passes
     return m
   }
 
@@ -540,6 +552,7 @@ public struct ShadowState: RawRepresentable, Hashable, Sendable {
   public static let leaving = ShadowState(rawValue: 3)
   public static let lost = ShadowState(rawValue: 4)
   public static let bad = ShadowState(rawValue: 5)
+  public static let unread = ShadowState(rawValue: 6)
 }
 
 public struct ExplainedShadow: WireMessage, Equatable {
@@ -677,6 +690,7 @@ public struct EndangeredImage: WireMessage, Equatable {
   public var good: UInt32 = 0
   public var lossesSurvived: UInt32 = 0
   public var missing: UInt32 = 0
+  public var problem: String = ""
 
   public init() {}
 
@@ -687,6 +701,7 @@ public struct EndangeredImage: WireMessage, Equatable {
     good = c.pointee.good
     lossesSurvived = c.pointee.losses_survived
     missing = c.pointee.missing
+    problem = try String(wire: c.pointee.problem)
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__EndangeredImage> {
@@ -698,6 +713,7 @@ public struct EndangeredImage: WireMessage, Equatable {
     m.pointee.good = good
     m.pointee.losses_survived = lossesSurvived
     m.pointee.missing = missing
+    m.pointee.problem = a.string(problem)
     return m
   }
 

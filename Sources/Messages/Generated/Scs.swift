@@ -197,6 +197,7 @@ public struct SlaveStatusReply: WireMessage, Equatable {
   public var scrubFindings: UInt64 = 0
   public var badShadows: UInt64 = 0
   public var reserveBytes: UInt64 = 0
+  public var instance: UInt64 = 0
 
   public init() {}
 
@@ -214,6 +215,7 @@ public struct SlaveStatusReply: WireMessage, Equatable {
     scrubFindings = c.pointee.scrub_findings
     badShadows = c.pointee.bad_shadows
     reserveBytes = c.pointee.reserve_bytes
+    instance = c.pointee.instance
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SlaveStatusReply> {
@@ -232,6 +234,7 @@ public struct SlaveStatusReply: WireMessage, Equatable {
     m.pointee.scrub_findings = scrubFindings
     m.pointee.bad_shadows = badShadows
     m.pointee.reserve_bytes = reserveBytes
+    m.pointee.instance = instance
     return m
   }
 
