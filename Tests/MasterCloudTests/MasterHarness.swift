@@ -207,7 +207,7 @@ final class MasterHarness: Sendable {
   /// Looks at the slaves and does what there is to do, once.
   func careRound() async {
     await master.care.inspect()
-    await master.care.round()
+    await master.care.round(isAsked: true)
   }
 
   func status() async throws -> ClusterStatusReply {

@@ -82,11 +82,13 @@ actor ClusterCare {
   }
 
   /// Does what there is to do by what is known of the slaves.
-  func round() async {
+  ///
+  /// - Parameter isAsked: look at everything whether or not there is a reason.
+  func round(isAsked: Bool = false) async {
     do {
       let situation = situation
       let began = clock.monotonicNanoseconds()
-      if isStale(surveyed) || began >= nextSurvey {
+      if isAsked || isStale(surveyed) || began >= nextSurvey {
         let findings = try await survey.run()
         surveyed = situation
         let ended = clock.monotonicNanoseconds()
