@@ -129,6 +129,8 @@ import Testing
     #expect(
       CareLine.text(of: care)
         == "12 of 80 shadows, 15%, 4.0 MiB/s, about 2 min 05 s left, 3 wait for a slave")
+    (care.doneShadows, care.pendingShadows) = (0, 0)
+    #expect(CareLine.text(of: care) == "3 shadows wait for a slave")
   }
 
   @Test func aClusterIsHealthyWhenEverythingIs() {

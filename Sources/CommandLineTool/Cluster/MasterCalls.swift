@@ -23,6 +23,7 @@ struct MasterCalls: Sendable {
       var failure = CommandFailure(error, during: action)
       switch error.reason {
       case "NoSuchSlave": failure.advice = "'sfmedir node list' lists the slaves"
+      case "SlaveAnswers": failure.advice = "stop its daemon, and run the command again"
       case "SlaveInUse":
         failure.advice =
           "drain it with 'sfmedir node drain', or give it up with 'sfmedir node replace'"
@@ -67,9 +68,14 @@ enum SlaveText {
     case .draining: "draining, \(slave.placedShadows) to go"
     case .lost where slave.placedShadows == 0: "lost, replaced"
     case .lost: "lost, \(slave.placedShadows) to rebuild"
-    default: "active"
+    default:
+      ClusterReport.state(of: slave) == "ok"
+        ? "active" : "active, \(ClusterReport.state(of: slave))"
     }
   }
+
+  /// A failure domain's name; none where it is only that of what it holds.
+  static func domain(_ name: String, unless inner: String) -> String { name == inner ? "-" : name }
 
   static func name(of state: ShadowState) -> String {
     switch state {

@@ -10,9 +10,12 @@ final class CareLine: Sendable {
 
   init(output: Output) { self.output = output }
 
-  /// "12 of 80 shadows, 15%, 4.2 MiB/s, 2 min 05 s left; some images survive 0 further losses"
+  /// "12 of 80 shadows, 15%, 4.2 MiB/s, about 2 min 05 s left, 3 wait for a slave"
   static func text(of care: CareStatus) -> String {
     let total = care.doneShadows + care.pendingShadows
+    if total == 0, care.waitingShadows > 0 {
+      return "\(Units.count(Int(clamping: care.waitingShadows), "shadow")) wait for a slave"
+    }
     var text = "\(care.doneShadows) of \(Units.count(Int(clamping: total), "shadow"))"
     text += ", \(Units.percent(care.doneShadows, of: total))"
     if care.bytesPerSecond > 0 {

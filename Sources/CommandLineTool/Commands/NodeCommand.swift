@@ -50,7 +50,9 @@ struct NodeListCommand: ToolCommand {
     for slave in state.slaves {
       output.emit(ClusterReport.line(of: slave))
       table.add([
-        slave.node, slave.zone, slave.rack, slave.host, SlaveText.condition(of: slave),
+        slave.node, SlaveText.domain(slave.zone, unless: slave.rack),
+        SlaveText.domain(slave.rack, unless: slave.host),
+        SlaveText.domain(slave.host, unless: slave.node), SlaveText.condition(of: slave),
         "\(slave.shadows)", Units.bytes(slave.storedBytes), Units.bytes(slave.freeBytes),
         "\(slave.badShadows)", Units.time(milliseconds: slave.lastFullScrubMilliseconds),
       ])

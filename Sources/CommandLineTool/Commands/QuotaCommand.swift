@@ -67,7 +67,9 @@ struct QuotaListCommand: ToolCommand {
       table.add([
         owner.owner, "\(owner.images)", Units.bytes(owner.bytes),
         isBound ? Units.bytes(owner.maximumBytes) : "none",
-        isBound ? Units.percent(owner.bytes, of: owner.maximumBytes) : "-",
+        isBound
+          ? Units.fixed(100 * Double(owner.bytes) / Double(owner.maximumBytes), digits: 0) + "%"
+          : "-",
       ])
     }
     output.print(reply.owners.isEmpty ? Table([.init("no owner has stored anything")]) : table)

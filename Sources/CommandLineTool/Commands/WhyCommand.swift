@@ -56,7 +56,9 @@ struct WhyCommand: ToolCommand {
       let remark =
         shadow.movingTo.isEmpty ? shadow.remark : "being made anew on \(shadow.movingTo)"
       table.add([
-        "\(shadow.index)", shadow.slave, shadow.zone, shadow.rack, shadow.host,
+        "\(shadow.index)", shadow.slave, SlaveText.domain(shadow.zone, unless: shadow.rack),
+        SlaveText.domain(shadow.rack, unless: shadow.host),
+        SlaveText.domain(shadow.host, unless: shadow.slave),
         SlaveText.name(of: shadow.state), remark,
       ])
     }

@@ -66,7 +66,7 @@ extension MasterService {
     // One that answers would keep what its garbage names for ever.
     guard !slaves.isReachable(request.slave) else {
       throw RPCError(
-        .failedPrecondition, "'\(request.slave)' answers; stop it first", reason: "SlaveInUse")
+        .failedPrecondition, "'\(request.slave)' answers", reason: "SlaveAnswers")
     }
     // One that is only away for a moment would come back with shadows that nobody can name any more.
     guard
