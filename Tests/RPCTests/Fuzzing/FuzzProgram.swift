@@ -199,5 +199,11 @@ final class FuzzProgram {
     RotateKeyRequest.self, SealedKey.self, SearchImagesRequest.self, SearchResult.self,
     ShadowPlacement.self, ShadowsCollected.self, SlaveHealth.self, SlaveStatusReply.self,
     StatusCount.self, StoreImageHeader.self, StoreImageReply.self, TagEntry.self, Trailer.self,
+    // Seeds name a type by its place: later ones stand behind.
+    AbortMove.self, BeginMove.self, CareStatus.self, CommitMove.self, EndangeredImage.self,
+    ExplainImageReply.self, ExplainImageRequest.self, ExplainedShadow.self, ForgetSlave.self,
+    ForgetSlaveRequest.self, ListEndangeredReply.self, ListEndangeredRequest.self,
+    ListOwnersReply.self, OwnerUsage.self, SetQuota.self, SetQuotaRequest.self,
+    SetSlaveCondition.self, SetSlaveConditionRequest.self,
   ]
 }
