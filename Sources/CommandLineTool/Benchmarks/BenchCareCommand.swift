@@ -58,35 +58,19 @@ struct BenchCareCommand: ToolCommand {
 
   func execute(_ output: Output) async throws -> ExitStatus {
     BenchContext.warn(output)
-    let folder = DevFolder(try Files.makeTemporaryDirectory(prefix: "sfmedir-bench"))
-    let logger = WarningLog.logger(output: output, verbose: verbose)
     var care = DevCare()
     // Two are lost and one is damaged at the same time. None of the four gets a shadow any more: the damaged one is not trusted.
     (care.tolerance, care.spareSlaves) = (3, 4)
     care.repairAfterSeconds = CareBench.repairAfterSeconds
-    let outcome: Result<CareFigures, any Error>
-    do {
-      let (cluster, _) = try await DevCluster.up(
-        folder, wishes: DevWishes(slaves: slaves, care: care, model: model), waitSeconds: 60,
-        logger: logger
-      ) { output.remark($0) }
-      do {
-        let items = try CareBench.pictures(images, seed: seed, in: folder.path + "/pictures")
-        outcome = .success(
-          try await CareBench(
-            cluster: cluster, items: items, quietQueries: queries, output: output
-          ).run())
-      } catch {
-        outcome = .failure(error)
-      }
-      // In a task of its own, so that an interrupted measurement leaves nothing running either.
-      try await Task.detached { _ = try cluster.stop(cluster.plan.nodes) }.value
-    } catch {
-      try? Files.removeTree(folder.path)
-      throw error
+    let (images, seed, queries) = (images, seed, queries)
+    let figures = try await DevCluster.temporarily(
+      DevWishes(slaves: slaves, care: care, model: model), output: output, verbose: verbose
+    ) { cluster in
+      let items = try CareBench.pictures(images, seed: seed, in: cluster.folder.path + "/pictures")
+      return try await CareBench(
+        cluster: cluster, items: items, quietQueries: queries, output: output
+      ).run()
     }
-    try Files.removeTree(folder.path)
-    let figures = try outcome.get()
     output.emit(figures.line)
     figures.print(to: output)
     return figures.isWhole ? .success : .someFailed

@@ -47,27 +47,11 @@ struct BenchEndToEndCommand: ToolCommand {
     guard !collector.items.isEmpty else {
       throw CommandFailure(.notFound, "there are no images in \(images)")
     }
-    let folder = DevFolder(try Files.makeTemporaryDirectory(prefix: "sfmedir-bench"))
-    let logger = WarningLog.logger(output: output, verbose: verbose)
-    let outcome: Result<EndToEndFigures, any Error>
-    do {
-      let (cluster, _) = try await DevCluster.up(
-        folder, wishes: DevWishes(slaves: slaves, model: model), waitSeconds: 60, logger: logger
-      ) { output.remark($0) }
-      do {
-        outcome = .success(
-          try await EndToEndBench(cluster: cluster, items: collector.items, output: output).run())
-      } catch {
-        outcome = .failure(error)
-      }
-      // In a task of its own, so that an interrupted measurement leaves nothing running either.
-      try await Task.detached { _ = try cluster.stop(cluster.plan.nodes) }.value
-    } catch {
-      try? Files.removeTree(folder.path)
-      throw error
+    let figures = try await DevCluster.temporarily(
+      DevWishes(slaves: slaves, model: model), output: output, verbose: verbose
+    ) {
+      try await EndToEndBench(cluster: $0, items: collector.items, output: output).run()
     }
-    try Files.removeTree(folder.path)
-    let figures = try outcome.get()
     output.emit(figures.line)
     figures.print(to: output)
     return .success

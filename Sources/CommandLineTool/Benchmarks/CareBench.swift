@@ -288,23 +288,9 @@ struct CareBench: Sendable {
   private func query(
     _ item: UploadItem, over channel: Channel, _ queries: inout CareFigures.Queries
   ) async {
-    let query = SimilarityQuery(
-      channel: channel, timeouts: CallTimeouts(), count: Self.resultCount, withImages: true)
-    let start = clock.monotonicNanoseconds()
     do {
-      var results = 0
-      try await query.run(path: item.path, sizeBytes: item.sizeBytes) { result, call in
-        guard result.imageStatus == 0, result.fileBytes > 0 else {
-          throw CommandFailure(.unavailable, "an original did not come: \(result.problem)")
-        }
-        let sink = try OriginalSink(
-          .nowhere, tags: result.tags ?? ImageTags(), imageID: result.imageID)
-        try await call.receiveFile(count: result.fileBytes) { try sink.take($0) }
-        try sink.finish()
-        results += 1
-      }
-      guard results > 0 else { throw CommandFailure(.internalError, "nothing was found") }
-      queries.times.record((clock.monotonicNanoseconds() - start) / 1000)
+      let query = try await TimedQuery(item, over: channel, count: Self.resultCount)
+      queries.times.record(query.nanoseconds / 1000)
     } catch {
       // The one that the end of the measurement cuts short has not failed.
       if Task.isCancelled { return }

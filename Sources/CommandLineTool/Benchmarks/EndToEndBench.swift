@@ -126,28 +126,9 @@ struct EndToEndBench: Sendable {
   private func query(
     _ item: UploadItem, over channel: Channel, _ figures: inout EndToEndFigures
   ) async throws {
-    let clock = SystemClock()
-    let query = SimilarityQuery(
-      channel: channel, timeouts: CallTimeouts(), count: Self.resultCount, withImages: true)
-    let start = clock.monotonicNanoseconds()
-    var firstNanoseconds: UInt64?
-    var results = 0
-    try await query.run(path: item.path, sizeBytes: item.sizeBytes) { result, call in
-      guard result.imageStatus == 0, result.fileBytes > 0 else {
-        throw CommandFailure(.unavailable, "an original did not come: \(result.problem)")
-      }
-      let sink = try OriginalSink(
-        .nowhere, tags: result.tags ?? ImageTags(), imageID: result.imageID)
-      try await call.receiveFile(count: result.fileBytes) { try sink.take($0) }
-      try sink.finish()
-      if firstNanoseconds == nil { firstNanoseconds = clock.monotonicNanoseconds() - start }
-      results += 1
-    }
-    guard let firstNanoseconds else {
-      throw CommandFailure(.internalError, "a query with \(item.path) found nothing")
-    }
-    figures.queryTimes.record((clock.monotonicNanoseconds() - start) / 1000)
-    figures.firstResultTimes.record(firstNanoseconds / 1000)
-    figures.results += results
+    let query = try await TimedQuery(item, over: channel, count: Self.resultCount)
+    figures.queryTimes.record(query.nanoseconds / 1000)
+    figures.firstResultTimes.record(query.firstNanoseconds / 1000)
+    figures.results += query.results
   }
 }

@@ -37,6 +37,37 @@ struct SimilarityQuery {
   }
 }
 
+/// What a query took whose originals are received, checked and thrown away.
+struct TimedQuery {
+  private(set) var results = 0
+  /// Until the first original was there, and until the last was.
+  private(set) var firstNanoseconds: UInt64 = 0
+  private(set) var nanoseconds: UInt64 = 0
+
+  /// Throws where nothing was found, or an original did not come.
+  init(_ item: UploadItem, over channel: Channel, count: Int) async throws {
+    let clock = SystemClock()
+    let query = SimilarityQuery(
+      channel: channel, timeouts: CallTimeouts(), count: count, withImages: true)
+    let start = clock.monotonicNanoseconds()
+    try await query.run(path: item.path, sizeBytes: item.sizeBytes) { result, call in
+      guard result.imageStatus == 0, result.fileBytes > 0 else {
+        throw CommandFailure(.unavailable, "an original did not come: \(result.problem)")
+      }
+      let sink = try OriginalSink(
+        .nowhere, tags: result.tags ?? ImageTags(), imageID: result.imageID)
+      try await call.receiveFile(count: result.fileBytes) { try sink.take($0) }
+      try sink.finish()
+      if results == 0 { firstNanoseconds = clock.monotonicNanoseconds() - start }
+      results += 1
+    }
+    nanoseconds = clock.monotonicNanoseconds() - start
+    guard results > 0 else {
+      throw CommandFailure(.internalError, "a query with \(item.path) found nothing")
+    }
+  }
+}
+
 /// A result of a query, and what became of its original.
 struct QueryAnswer {
   let result: QueryResult

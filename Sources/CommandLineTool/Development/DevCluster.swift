@@ -75,6 +75,32 @@ struct DevCluster: Sendable {
     return (cluster, stopped)
   }
 
+  /// A cluster in a temporary folder for as long as the body runs; nothing of it is left, however that ends.
+  static func temporarily<Figures>(
+    _ wishes: DevWishes, output: Output, verbose: Bool, _ body: (DevCluster) async throws -> Figures
+  ) async throws -> Figures {
+    let folder = DevFolder(try Files.makeTemporaryDirectory(prefix: "sfmedir-bench"))
+    let outcome: Result<Figures, any Error>
+    do {
+      let (cluster, _) = try await up(
+        folder, wishes: wishes, waitSeconds: 60,
+        logger: WarningLog.logger(output: output, verbose: verbose)
+      ) { output.remark($0) }
+      do {
+        outcome = .success(try await body(cluster))
+      } catch {
+        outcome = .failure(error)
+      }
+      // In a task of its own, so that an interrupted measurement leaves nothing running either.
+      try await Task.detached { _ = try cluster.stop(cluster.plan.nodes) }.value
+    } catch {
+      try? Files.removeTree(folder.path)
+      throw error
+    }
+    try Files.removeTree(folder.path)
+    return try outcome.get()
+  }
+
   private static func plan(
     for folder: DevFolder, _ wishes: DevWishes, _ processes: DevProcesses
   ) throws -> DevPlan {
