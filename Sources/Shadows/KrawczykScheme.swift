@@ -194,7 +194,8 @@ public struct KrawczykScheme: ShadowScheme {
   }
 }
 
-/// One join: cores write different pieces of the secret.
+/// One join of bodies that are all in memory: at each place every missing shard is computed while the sources are in the cache, which
+/// ``KrawczykJoinEngine``, that goes through the secret from front to back, cannot. Cores write different pieces of the secret.
 private struct KrawczykJoin: @unchecked Sendable {
   let layout: KrawczykLayout
   /// One less than the index of each body's shadow.

@@ -176,7 +176,7 @@ struct ClusterReport: Sendable {
     } else if care.pendingShadows > 0 {
       let what = care.balancingShadows == care.pendingShadows ? "balancing" : "repair"
       output.print("\(what): \(CareLine.text(of: care))")
-      if care.pendingImages > 0, care.fewestLossesSurvived == 0 {
+      if care.pendingImages > care.lostImages, care.fewestLossesSurvived == 0 {
         output.print(output.styled("some images survive no further loss", .yellow))
       }
     } else if care.waitingShadows > 0 {

@@ -16,8 +16,8 @@ struct ImageJudgement: Sendable, Equatable {
   let threshold: Int
   /// Shadows that can be read now, those on leaving slaves among them.
   private(set) var good = 0
-  /// Shadows on slaves that do not answer and may come back.
-  private(set) var away = 0
+  /// Indices of shadows on slaves that do not answer and may come back.
+  private(set) var awayIndices: Set<UInt32> = []
   /// By the shadows' indices.
   private(set) var faults: [UInt32: Fault] = [:]
 
@@ -30,7 +30,7 @@ struct ImageJudgement: Sendable, Equatable {
       switch standing(place.slave) {
       case .lost: faults[place.index] = .lost
       case _ where isBad(place): faults[place.index] = .bad
-      case .away: away += 1
+      case .away: awayIndices.insert(place.index)
       case .leaving:
         good += 1
         faults[place.index] = .leaving
@@ -47,6 +47,8 @@ struct ImageJudgement: Sendable, Equatable {
       places, threshold: threshold, standing: { standings[$0] ?? .lost },
       isBad: { bad.contains($0.name, on: $0.slave) })
   }
+
+  var away: Int { awayIndices.count }
 
   /// Further losses after which the image can still be rebuilt; negative: so many shadows are missing.
   var margin: Int { good - threshold }

@@ -165,7 +165,6 @@ extension MasterService {
         throw RPCError(.deadlineExceeded, "the deadline passed while shadows were read")
       }
     }
-    let standings = slaves.standings(of: image.placements.map(\.slave))
     let judgement = ImageJudgement(
       image.places, threshold: sharing.threshold, slaves: slaves, bad: bad)
     let moves = try await state.pendingMoves().filter { $0.imageID == id.bytes }
@@ -173,7 +172,7 @@ extension MasterService {
     reply.record = image.record
     (reply.epoch, reply.scheme) = (image.epoch, image.scheme)
     for placement in image.placements.sorted(by: { $0.index < $1.index }) {
-      var shadow = explain(placement, judgement, standings[placement.slave] ?? .lost)
+      var shadow = explain(placement, judgement)
       shadow.movingTo = moves.first { $0.index == placement.index }?.slave ?? ""
       if let problem = problems[placement.index] {
         shadow.remark = problem
@@ -216,7 +215,7 @@ extension MasterService {
   }
 
   private func explain(
-    _ placement: ShadowPlacement, _ judgement: ImageJudgement, _ standing: SlaveStanding
+    _ placement: ShadowPlacement, _ judgement: ImageJudgement
   ) -> ExplainedShadow {
     let location = slaves.location(of: placement.slave)
     var shadow = ExplainedShadow()
@@ -228,7 +227,7 @@ extension MasterService {
       case .bad: .bad
       case .lost: .lost
       case .leaving: .leaving
-      case nil: standing == .away ? .away : .good
+      case nil: judgement.awayIndices.contains(placement.index) ? .away : .good
       }
     shadow.remark =
       switch shadow.state {

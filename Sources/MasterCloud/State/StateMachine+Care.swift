@@ -326,7 +326,7 @@ extension StateMachine {
     guard overflow || sum > usage.maximumBytes else { return nil }
     return LogOutcome(
       .resourceExhausted,
-      "\(usage.bytes + usage.pendingBytes) of '\(begin.owner)''s \(usage.maximumBytes) bytes are"
+      "\(usage.bytes + usage.pendingBytes) of \(usage.maximumBytes) bytes of '\(begin.owner)' are"
         + " used, \(begin.sealedBytes) more do not fit",
       reason: "QuotaExceeded")
   }
