@@ -204,6 +204,9 @@ private final class SystemLock: DiskLock {
 
   func release() {
     let held = descriptor.exchange(-1, ordering: .acquiringAndReleasing)
-    if held != -1 { close(held) }
+    guard held != -1 else { return }
+    // A child between fork and exec has a copy of the descriptor: closing ours alone would leave its lock.
+    sfm_flock_release(held)
+    close(held)
   }
 }

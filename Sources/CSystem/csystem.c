@@ -75,3 +75,9 @@ int sfm_flock_exclusive(int descriptor) {
   while (result != 0 && errno == EINTR);
   return result == 0 ? 0 : errno;
 }
+
+void sfm_flock_release(int descriptor) {
+  int result;
+  do result = flock(descriptor, LOCK_UN);
+  while (result != 0 && errno == EINTR);
+}

@@ -118,7 +118,11 @@ final class StateLock: Sendable {
 
   func release() {
     descriptor.withLock { descriptor in
-      if descriptor >= 0 { close(descriptor) }
+      // A child between fork and exec has a copy of the descriptor: closing ours alone would leave its lock.
+      if descriptor >= 0 {
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+      }
       descriptor = -1
     }
   }

@@ -85,4 +85,21 @@ import Testing
       #expect(try disk.lock("\(folder)/lock") != nil)
     }
   }
+
+  /// What a child has between fork and exec: another descriptor of the same open file.
+  @Test func aReleasedLockIsFreeThoughTheDescriptorWasCopied() throws {
+    try withFolder { folder in
+      let disk = SystemDisk()
+      let path = "\(folder)/lock"
+      let lock = try #require(try disk.lock(path))
+      let own = try #require(
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").first {
+          (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)")) == path
+        }.flatMap { Int32($0) })
+      let copy = dup(own)
+      defer { close(copy) }
+      lock.release()
+      #expect(try disk.lock(path) != nil)
+    }
+  }
 }

@@ -19,4 +19,7 @@ int sfm_fallocate_keep_size(int descriptor, int64_t offset, int64_t length);
 // EWOULDBLOCK when another open file description holds it.
 int sfm_flock_exclusive(int descriptor);
 
+// Gives the lock back, for every copy of the descriptor in this and other processes.
+void sfm_flock_release(int descriptor);
+
 #endif
