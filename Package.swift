@@ -73,6 +73,7 @@ let package = Package(
       name: "RPC", dependencies: ["Base", "COpenSSL", "CWire", "Messages", logging],
       swiftSettings: onLoops),
     .target(name: "SegmentStore", dependencies: ["Base", "CSystem"], swiftSettings: fast),
+    .target(name: "Raft", swiftSettings: fast),
     .target(
       name: "Shadows", dependencies: ["Base", "CISAL", "CKernels", "COpenSSL"],
       swiftSettings: fast),
@@ -202,6 +203,7 @@ let package = Package(
     .testTarget(
       name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
       swiftSettings: fast),
+    .testTarget(name: "RaftTests", dependencies: ["Raft"], swiftSettings: house),
     .testTarget(
       name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
       resources: [.copy("Resources")], swiftSettings: house),
@@ -278,12 +280,15 @@ let package = Package(
   cLanguageStandard: .gnu17, cxxLanguageStandard: .cxx17
 )
 
-// SFMEDIR_PART=rpc keeps what the RPC and its tests need: sanitizer and fuzz builds take minutes less.
-if Context.environment["SFMEDIR_PART"] == "rpc" {
-  let needed: Set = [
+// SFMEDIR_PART keeps what one part and its tests need: sanitizer and fuzz builds take minutes less.
+let parts: [String: Set<String>] = [
+  "rpc": [
     "Base", "COpenSSL", "CSystem", "CWire", "InteropTests", "Messages", "MessagesTests", "RPC",
     "RPCTests", "TestSupport", "wiregen",
-  ]
+  ],
+  "raft": ["Raft", "RaftTests"],
+]
+if let part = Context.environment["SFMEDIR_PART"], let needed = parts[part] {
   package.targets.removeAll { !needed.contains($0.name) }
 }
 

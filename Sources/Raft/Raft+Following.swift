@@ -1,0 +1,154 @@
+extension Raft {
+  mutating func receive(_ append: Message.Append, from node: NodeID) {
+    // What lies before the base is committed, and so is the same there.
+    let known = log.base.position.index
+    let skipped =
+      append.previous.index < known
+      ? Int(min(known - append.previous.index, UInt64(append.entries.count))) : 0
+    let previousIndex = append.previous.index + UInt64(skipped)
+    if previousIndex < known {
+      sendWhenDurable(.appended(.matched(known)), to: node)
+      return
+    }
+    if skipped == 0 && log.term(at: previousIndex) != append.previous.term {
+      refuse(append, from: node)
+      return
+    }
+    var entries = append.entries.dropFirst(skipped)
+    var next = previousIndex + 1
+    let end = previousIndex + UInt64(entries.count)
+    if isWitness && isOverBound(entries, endingAt: end) {
+      send(.appended(.full), to: node)
+      return
+    }
+    let isTruncating = configuration.mutant == .truncatesOnEveryAppend
+    while let entry = entries.first, log.term(at: next) == entry.term, !isTruncating {
+      entries = entries.dropFirst()
+      next += 1
+    }
+    if !entries.isEmpty || isTruncating {
+      if next <= log.lastIndex {
+        guard next > commit || isTruncating else {
+          halt(
+            "the leader \(node) of term \(hardState.term) contradicts entry \(next), which was committed"
+          )
+          return
+        }
+        cut(from: max(next, commit + 1))
+        let missing = Int(log.lastIndex + 1 - next)
+        entries = entries.dropFirst(missing)
+      }
+      self.append(Array(entries))
+    }
+    matchedIndex = max(matchedIndex, end)
+    commit = max(commit, min(append.commit, matchedIndex))
+    refreshMembership()
+    sendWhenDurable(.appended(.matched(end)), to: node)
+  }
+
+  private mutating func cut(from index: Index) {
+    guard index <= log.lastIndex else { return }
+    log.truncate(from: index)
+    firstNewIndex = min(firstNewIndex ?? .max, index)
+    refreshMembership()
+  }
+
+  private func isOverBound(_ entries: ArraySlice<Entry>, endingAt end: Index) -> Bool {
+    guard end > log.lastIndex else { return false }
+    let new = entries.reduce(0) { $0 + $1.payload.sizeBytes }
+    return log.sizeBytes + new > configuration.maximumWitnessLogBytes
+  }
+
+  /// Says where to look next: the last entry here that is not behind `previous` in index or term.
+  private mutating func refuse(_ append: Message.Append, from node: NodeID) {
+    var index = min(append.previous.index, log.lastIndex)
+    while index > log.base.position.index, log.term(at: index)! > append.previous.term {
+      index -= 1
+    }
+    let hint = Position(term: log.term(at: index)!, index: index)
+    sendWhenDurable(
+      .appended(.mismatched(previous: append.previous.index, hint: hint)), to: node)
+  }
+
+  mutating func receive(_ heartbeat: Message.Heartbeat, from node: NodeID) {
+    guard heartbeat.matched <= log.lastIndex else {
+      halt(
+        "entries up to \(heartbeat.matched) were acknowledged to \(node) in term \(hardState.term), the log ends at "
+          + "\(log.last)")
+      return
+    }
+    matchedIndex = max(matchedIndex, heartbeat.matched)
+    commit = max(commit, min(heartbeat.commit, matchedIndex))
+    retained = max(retained, heartbeat.retained)
+    refreshMembership()
+    freshness.heard(heartbeat, at: now)
+    let answer = Message.Body.heartbeatAnswer(.init(round: heartbeat.round))
+    // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
+    if hasNewHardState || durability.hardStateNumber > durability.doneNumber {
+      sendWhenDurable(answer, to: node)
+    } else {
+      send(answer, to: node)
+    }
+  }
+
+  /// A witness keeps no state: to know where the log begins is all the snapshot it needs.
+  mutating func receive(_ base: LogBase, from node: NodeID) {
+    guard isWitness || membership.members.isEmpty else { return }
+    if base.position.index > commit { reset(to: base) }
+    sendWhenDurable(.appended(.matched(base.position.index)), to: node)
+  }
+
+  /// A snapshot holds only what is committed: whoever sent it, it is right.
+  mutating func install(_ base: LogBase) {
+    guard base.position.index > commit, role != .leader, !isWitness else {
+      actions.append(.discardSnapshot)
+      return
+    }
+    actions.append(.installSnapshot(base))
+    reset(to: base)
+    if let leader { sendWhenDurable(.appended(.matched(base.position.index)), to: leader) }
+  }
+
+  private mutating func reset(to base: LogBase) {
+    if log.term(at: base.position.index) == base.position.term {
+      // What stands behind it agrees with it, and may have been acknowledged.
+      log.compact(through: base.position.index)
+    } else {
+      log.reset(to: base)
+    }
+    newBase = log.base
+    commit = base.position.index
+    applied = base.position.index
+    checkpoint = base.position.index
+    matchedIndex = max(matchedIndex, base.position.index)
+    refreshMembership()
+  }
+}
+
+/// How old a follower's knowledge may be, by its own clock alone: a leader that repeats the number of an answer spoke after that
+/// answer was given.
+struct Freshness: Sendable {
+  private var answers: [(round: UInt64, tick: Tick)] = []
+  /// At this time the leader had committed no more than this.
+  private(set) var point: (tick: Tick, commit: Index)?
+
+  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick) {
+    if let answer = answers.last(where: { $0.round <= heartbeat.answered }),
+      answer.tick >= point?.tick ?? 0
+    {
+      point = (answer.tick, heartbeat.commit)
+    }
+    answers.append((heartbeat.round, now))
+    if answers.count > 32 { answers.removeFirst(16) }
+  }
+}
+
+extension Raft {
+  /// A follower's state, once it has applied the index given, is no older than so many ticks. Nil where nothing is known.
+  public func staleness(at now: Tick) -> (ticks: Tick, index: Index)? {
+    guard role == .follower, leader != nil, let point = freshness.point, now >= point.tick else {
+      return nil
+    }
+    return (now - point.tick, point.commit)
+  }
+}
