@@ -190,13 +190,10 @@ public final class MasterService: Sendable {
   private func deleteImage(
     _ request: DeleteImageRequest, _ context: CallContext
   ) async throws -> DeleteImageReply {
-    var command = LogCommand()
     var delete = DeleteImage()
     delete.imageID = try RecordRules.imageID(request.imageID).bytes
     delete.owner = context.identity.node
-    command.deleteImage = delete
-    command.proposedAtMilliseconds = SystemClock().wallMilliseconds()
-    let outcome = try await log.propose(command)
+    let outcome = try await log.propose { $0.deleteImage = delete }
     try outcome.check()
     var reply = DeleteImageReply()
     reply.existed = outcome.existed
