@@ -77,13 +77,13 @@ public final class SlaveService: Sendable {
       self.caretaker.wake()
       return Empty()
     }
-    router.unary(SlaveCloudMethods.slaveStatus) { _, _ in self.status() }
+    router.unary(SlaveCloudMethods.slaveStatus) { _, _ in await self.status() }
   }
 
   private func putShadow(_ call: ServerCall<PutShadowHeader, PutShadowReply>) async throws {
     let header = try await call.receiveMessage()
     try check(header.name)
-    try checkRoom(for: header.bodyBytes)
+    try await checkRoom(for: header.bodyBytes)
     let body = try await call.receiveBulk(count: header.bodyBytes, maximum: maximumShadowBytes)
     var reply = PutShadowReply()
     do {
@@ -178,14 +178,16 @@ public final class SlaveService: Sendable {
     return reply
   }
 
-  private func status() -> SlaveStatusReply {
+  private func status() async -> SlaveStatusReply {
+    // First, so that all the rest is of one moment.
+    let free = await freeSpaceBytes()
     let statistics = store.statistics()
     var reply = SlaveStatusReply()
     reply.node = node
     reply.shadows = UInt64(statistics.keys)
     reply.storedBytes = statistics.liveSizeBytes
     reply.diskBytes = statistics.totalSizeBytes
-    reply.freeBytes = (try? disk.freeSpaceBytes(directory)) ?? 0
+    reply.freeBytes = free ?? 0
     reply.reserveBytes = reserveBytes
     reply.instance = keeper.instance
     if case .readOnly(let reason) = store.status {
@@ -203,12 +205,17 @@ public final class SlaveService: Sendable {
   }
 
   /// Refused before a byte is taken, as the disk would refuse later and with worse effects.
-  private func checkRoom(for bytes: UInt64) throws(RPCError) {
+  private func checkRoom(for bytes: UInt64) async throws(RPCError) {
     let (needed, overflow) = bytes.addingReportingOverflow(reserveBytes / 2)
-    guard let free = try? disk.freeSpaceBytes(directory), overflow || free < needed else { return }
+    guard let free = await freeSpaceBytes(), overflow || free < needed else { return }
     throw RPCError(
       .resourceExhausted, "\(node): \(free) bytes are free, \(reserveBytes / 2) are kept back",
       reason: "DiskNearlyFull")
+  }
+
+  /// Nil where the disk does not say. It may take its time, and other calls share the event loop.
+  private func freeSpaceBytes() async -> UInt64? {
+    try? await offload { [disk, directory] in try disk.freeSpaceBytes(directory) }
   }
 
   private func check(_ name: [UInt8]) throws(RPCError) {

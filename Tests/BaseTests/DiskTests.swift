@@ -94,7 +94,8 @@ import Testing
       let lock = try #require(try disk.lock(path))
       let own = try #require(
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").first {
-          (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)")) == path
+          (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))
+            == path
         }.flatMap { Int32($0) })
       let copy = dup(own)
       defer { close(copy) }

@@ -107,8 +107,10 @@ final class SlowSlave: Sendable {
   let asked = Locked(0)
   let address: SlaveAddress
 
+  /// - Parameter refusal: what it answers at once where it is asked for one; without it, it never answers.
   init(
-    _ node: String, _ authority: TestAuthority, _ group: EventLoopGroup, _ logger: Logger
+    _ node: String, _ authority: TestAuthority, _ group: EventLoopGroup, _ logger: Logger,
+    refusal: RPCError? = nil
   ) throws {
     var router = Router()
     router.unary(SlaveCloudMethods.slaveStatus) { _, _ in
@@ -124,6 +126,7 @@ final class SlowSlave: Sendable {
     }
     router.streaming(SlaveCloudMethods.getShadow) { [asked] _ in
       asked.withLock { $0 += 1 }
+      if let refusal { throw refusal }
       try await Task.sleep(for: .seconds(3600))
     }
     server = try TestServers.serve(
@@ -148,7 +151,8 @@ final class MasterHarness: Sendable {
     slaves count: Int = 5, extra: [SlowSlave] = [], sharing: Sharing? = nil,
     authority: TestAuthority? = nil, directory: TemporaryDirectory? = nil,
     reusing slaves: [TestSlave]? = nil, keys: KeyRing? = nil, scheme: String = "bai",
-    background: Bool = true, change: (inout MasterConfiguration) -> Void = { _ in }
+    background: Bool = true, clock: any Base.Clock = SystemClock(),
+    change: (inout MasterConfiguration) -> Void = { _ in }
   ) async throws {
     var logger = Logger(label: "master-tests")
     logger.logLevel = .critical
@@ -178,7 +182,7 @@ final class MasterHarness: Sendable {
       configuration: configuration, keys: self.keys,
       dialer: TestServers.network.dialer(
         as: authority.identity(.master, "mcs-1"), group: group, logger: logger),
-      logger: logger)
+      clock: clock, logger: logger)
     var router = Router()
     master.register(on: &router)
     server = try TestServers.serve(

@@ -151,36 +151,59 @@ import Testing
     await keeper.stop()
   }
 
-  /// What a master sees of all this.
-  @Test func theSlaveTells() async throws {
-    let directory = try TemporaryDirectory("tells")
-    let group = EventLoopGroup(count: 1)
-    let log = CapturedLog()
-    let service = try SlaveService(
-      node: "scs-1", directory: directory.path("segments"), configuration: Self.configuration,
-      care: Self.care, logger: log.logger)
-    let network = InProcessNetwork()
-    let address = Address(host: "scs-1", port: 1)
-    var router = Router()
-    service.register(on: &router)
-    let server = Server(
-      inProcess: ServerConfiguration(address: address, cluster: "test"), router: router,
-      group: group, logger: log.logger)
-    try network.listen(
-      server, as: Identity(cluster: "test", role: .slave, node: "scs-1")!, at: address)
-    let channel = network.channel(
-      to: address, as: Identity(cluster: "test", role: .master, node: "mcs-1"),
-      expecting: PeerExpectation(cluster: "test", role: .slave), group: group, logger: log.logger)
-    for number in 0..<20 {
+  /// A slave that a master can call.
+  private struct ServedSlave {
+    let directory: TemporaryDirectory
+    let service: SlaveService
+    let server: Server
+    let channel: Channel
+
+    init(on disk: any Disk = SystemDisk(), _ group: EventLoopGroup) throws {
+      directory = try TemporaryDirectory("served")
+      let logger = CapturedLog().logger
+      service = try SlaveService(
+        node: "scs-1", directory: directory.path("segments"), disk: disk,
+        configuration: SlaveCareTests.configuration, care: SlaveCareTests.care, logger: logger)
+      let network = InProcessNetwork()
+      let address = Address(host: "scs-1", port: 1)
+      var router = Router()
+      service.register(on: &router)
+      server = Server(
+        inProcess: ServerConfiguration(address: address, cluster: "test"), router: router,
+        group: group, logger: logger)
+      try network.listen(
+        server, as: Identity(cluster: "test", role: .slave, node: "scs-1")!, at: address)
+      channel = network.channel(
+        to: address, as: Identity(cluster: "test", role: .master, node: "mcs-1"),
+        expecting: PeerExpectation(cluster: "test", role: .slave), group: group, logger: logger)
+    }
+
+    func put(_ body: [UInt8], named name: [UInt8]) async throws {
       let call = try await channel.open(
         SlaveCloudMethods.putShadow, CallOptions(timeout: .seconds(120)))
       var header = PutShadowHeader()
-      header.name = name(number)
-      header.bodyBytes = 10_000
+      header.name = name
+      header.bodyBytes = UInt64(body.count)
       try await call.send(header)
-      try await call.send(bulk: [UInt8](repeating: UInt8(number), count: 10_000))
+      try await call.send(bulk: body)
       try await call.finishSending()
       _ = try await call.receiveOnly()
+    }
+
+    func stop() async {
+      channel.close()
+      await server.shutdown(graceMilliseconds: 1000)
+      await service.stop()
+    }
+  }
+
+  /// What a master sees of all this.
+  @Test func theSlaveTells() async throws {
+    let slave = try ServedSlave(EventLoopGroup(count: 1))
+    let (directory, channel) = (slave.directory, slave.channel)
+    for number in 0..<20 {
+      try await slave.put(
+        [UInt8](repeating: UInt8(number), count: 10_000), named: name(number))
     }
     try damage(directory.path("segments/0000000000000001.segment"), at: 15_000)
     let call = try await channel.open(
@@ -201,9 +224,26 @@ import Testing
     #expect(
       try await channel.unary(SlaveCloudMethods.deleteShadows, deletion, options).deleted == 1)
     #expect(try await channel.unary(SlaveCloudMethods.listBadShadows, list, options).names == [])
-    channel.close()
-    await server.shutdown(graceMilliseconds: 1000)
-    await service.stop()
+    await slave.stop()
+  }
+
+  /// A disk may take its time to say how much is free, and other calls share the loop.
+  @Test func aDiskIsAskedForItsRoomOutsideTheEventLoop() async throws {
+    let group = EventLoopGroup(count: 1)
+    let (asked, askedOnLoop) = (Locked(0), Locked(0))
+    let disk = FillableDisk {
+      asked.withLock { $0 += 1 }
+      if group.loops[0].inLoop { askedOnLoop.withLock { $0 += 1 } }
+    }
+    disk.freeBytes = 3 << 30
+    let slave = try ServedSlave(on: disk, group)
+    try await slave.put([1, 2, 3], named: name(1))
+    let status = try await slave.channel.unary(
+      SlaveCloudMethods.slaveStatus, Empty(), CallOptions(timeout: .seconds(120)))
+    #expect(status.freeBytes == 3 << 30 && status.shadows == 1)
+    #expect(asked.withLock { $0 } == 2)
+    #expect(askedOnLoop.withLock { $0 } == 0)
+    await slave.stop()
   }
 
   @Test func aPassThatIsAskedForIsMadeThoughNoneIsDue() async throws {

@@ -6,8 +6,10 @@ public final class FillableDisk: Disk, @unchecked Sendable {
   private let real = SystemDisk()
   private let full = Locked(false)
   private let free = Locked<UInt64>(1 << 40)
+  private let whenAsked: @Sendable () -> Void
 
-  public init() {}
+  /// - Parameter whenAsked: runs, where the caller is, each time that somebody asks how much is free.
+  public init(whenAsked: @escaping @Sendable () -> Void = {}) { self.whenAsked = whenAsked }
 
   /// What ``freeSpaceBytes(_:)`` says.
   public var freeBytes: UInt64 {
@@ -64,6 +66,9 @@ public final class FillableDisk: Disk, @unchecked Sendable {
   public func createDirectory(_ path: String) throws(DiskError) -> Bool {
     try real.createDirectory(path)
   }
-  public func freeSpaceBytes(_ path: String) throws(DiskError) -> UInt64 { isFull ? 0 : freeBytes }
+  public func freeSpaceBytes(_ path: String) throws(DiskError) -> UInt64 {
+    whenAsked()
+    return isFull ? 0 : freeBytes
+  }
   public func lock(_ path: String) throws(DiskError) -> (any DiskLock)? { try real.lock(path) }
 }

@@ -193,20 +193,13 @@ struct ShadowMover: Sendable {
     }
   }
 
-  private func propose(_ set: (inout LogCommand) -> Void) async throws(RPCError) {
-    var command = LogCommand()
-    command.proposedAtMilliseconds = clock.wallMilliseconds()
-    set(&command)
-    try await log.propose(command).check()
-  }
-
   private func begin(_ move: Move) async throws(RPCError) {
     var begin = BeginMove()
     begin.imageID = move.pending.imageID
     (begin.epoch, begin.index) = (move.pending.epoch, move.pending.index)
     begin.oldName = move.placement.name
     (begin.slave, begin.name) = (move.pending.slave, move.pending.name)
-    try await propose { [begin] in $0.beginMove = begin }
+    try await log.propose { [begin] in $0.beginMove = begin }.check()
   }
 
   private struct Body: Sendable {
@@ -259,7 +252,7 @@ struct ShadowMover: Sendable {
     commit.imageID = move.pending.imageID
     (commit.epoch, commit.index) = (move.pending.epoch, move.pending.index)
     commit.name = move.pending.name
-    try await propose { [commit] in $0.commitMove = commit }
+    try await log.propose { [commit] in $0.commitMove = commit }.check()
     bad.remove(move.placement.name, on: move.placement.slave)
     progress.wrote(bytes: body.count, rebuilt: rebuilt)
   }
@@ -270,6 +263,6 @@ struct ShadowMover: Sendable {
     abort.imageID = move.pending.imageID
     (abort.epoch, abort.index) = (move.pending.epoch, move.pending.index)
     abort.name = move.pending.name
-    try? await propose { [abort] in $0.abortMove = abort }
+    try? await log.propose { [abort] in $0.abortMove = abort }.check()
   }
 }

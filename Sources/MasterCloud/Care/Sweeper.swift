@@ -22,18 +22,14 @@ struct Sweeper: Sendable {
     for upload in try await state.pendingUploads() where !active.contains(upload) {
       var abort = AbortUpload()
       (abort.imageID, abort.epoch) = (upload.imageID, upload.epoch)
-      var command = LogCommand()
-      command.abortUpload = abort
-      _ = try await log.propose(command)
+      _ = try await log.propose { $0.abortUpload = abort }
       logger.info("a half-finished upload was given up", metadata: ["epoch": "\(upload.epoch)"])
     }
     for move in try await state.pendingMoves() where !activeMoves.contains(move) {
       var abort = AbortMove()
       abort.imageID = move.imageID
       (abort.epoch, abort.index, abort.name) = (move.epoch, move.index, move.name)
-      var command = LogCommand()
-      command.abortMove = abort
-      _ = try await log.propose(command)
+      _ = try await log.propose { $0.abortMove = abort }
       logger.info("a half-finished move was given up", metadata: ["slave": "\(move.slave)"])
     }
     for node in slaves.slaves.keys.sorted() where slaves.isReachable(node) {
@@ -56,9 +52,7 @@ struct Sweeper: Sendable {
       }
       var collected = ShadowsCollected()
       (collected.slave, collected.names) = (node, names)
-      var command = LogCommand()
-      command.shadowsCollected = collected
-      _ = try await log.propose(command)
+      _ = try await log.propose { $0.shadowsCollected = collected }
     }
   }
 }

@@ -17,7 +17,6 @@ struct UploadPipeline: Sendable {
   let logger: Logger
   private let writer: ShadowWriter
   private let entropy = SystemEntropy()
-  private let clock = SystemClock()
   private let scheme: any ShadowScheme
 
   /// Attempts of one upload: each new one leaves out the slaves that failed.
@@ -82,7 +81,7 @@ struct UploadPipeline: Sendable {
     var begin = BeginUpload()
     (begin.imageID, begin.epoch, begin.placements) = (id.bytes, epoch, placements)
     (begin.owner, begin.sealedBytes) = (record.owner, record.sealedBytes)
-    let begun = try await propose { $0.beginUpload = begin }
+    let begun = try await log.propose { $0.beginUpload = begin }
     try begun.check()
     if begun.existed { return existing() }
     do {
@@ -101,13 +100,6 @@ struct UploadPipeline: Sendable {
     var reply = PutImageReply()
     reply.existed = true
     return reply
-  }
-
-  private func propose(_ set: (inout LogCommand) -> Void) async throws(RPCError) -> LogOutcome {
-    var command = LogCommand()
-    command.proposedAtMilliseconds = clock.wallMilliseconds()
-    set(&command)
-    return try await log.propose(command)
   }
 
   /// (r, s) at random among those allowed, and s different slaves.
@@ -223,7 +215,7 @@ struct UploadPipeline: Sendable {
     commit.thresholdKeyVersion = version
     commit.scheme = scheme.name
     commit.placements = placements
-    let outcome = try await propose { [commit] in $0.commitUpload = commit }
+    let outcome = try await log.propose { [commit] in $0.commitUpload = commit }
     try outcome.check()
     if outcome.existed { return existing() }
     var reply = PutImageReply()
@@ -237,7 +229,7 @@ struct UploadPipeline: Sendable {
     var abort = AbortUpload()
     (abort.imageID, abort.epoch) = (upload.imageID, upload.epoch)
     do {
-      _ = try await propose { [abort] in $0.abortUpload = abort }
+      _ = try await log.propose { [abort] in $0.abortUpload = abort }
     } catch {
       logger.warning("an upload is left to the sweep", metadata: ["reason": "\(error)"])
     }

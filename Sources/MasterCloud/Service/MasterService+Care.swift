@@ -24,13 +24,6 @@ extension MasterService {
     }
   }
 
-  private func propose(_ set: (inout LogCommand) -> Void) async throws(RPCError) {
-    var command = LogCommand()
-    command.proposedAtMilliseconds = SystemClock().wallMilliseconds()
-    set(&command)
-    try await log.propose(command).check()
-  }
-
   // MARK: slaves
 
   private func setSlaveCondition(_ request: SetSlaveConditionRequest) async throws -> Empty {
@@ -50,7 +43,7 @@ extension MasterService {
     var set = SetSlaveCondition()
     (set.slave, set.condition) = (request.slave, request.condition)
     set.replacement = request.replacement
-    try await propose { [set] in $0.setSlaveCondition = set }
+    try await log.propose { [set] in $0.setSlaveCondition = set }.check()
     if request.condition == .active { bad.forgive(request.slave) }
     slaves.set(try await state.decisions())
     logger.notice(
@@ -79,7 +72,7 @@ extension MasterService {
     }
     var forget = ForgetSlave()
     forget.slave = request.slave
-    try await propose { [forget] in $0.forgetSlave = forget }
+    try await log.propose { [forget] in $0.forgetSlave = forget }.check()
     slaves.set(try await state.decisions())
     return Empty()
   }
@@ -93,7 +86,7 @@ extension MasterService {
     }
     var quota = SetQuota()
     (quota.owner, quota.maximumBytes) = (request.owner, request.maximumBytes)
-    try await propose { [quota] in $0.setQuota = quota }
+    try await log.propose { [quota] in $0.setQuota = quota }.check()
     return Empty()
   }
 

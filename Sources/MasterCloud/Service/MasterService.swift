@@ -32,10 +32,12 @@ public final class MasterService: Sendable {
 
   /// Opens the state under `directory`, which must exist, and replays the log.
   ///
-  /// - Parameter dialer: the way to the slaves.
+  /// - Parameters:
+  ///   - dialer: the way to the slaves.
+  ///   - clock: by which slaves are silent for too long.
   public init(
     node: String, cluster: String, directory: String, configuration: MasterConfiguration,
-    keys: KeyRing, dialer: Dialer, logger: Logger
+    keys: KeyRing, dialer: Dialer, clock: any Clock = SystemClock(), logger: Logger
   ) async throws {
     self.node = node
     self.configuration = configuration
@@ -51,7 +53,7 @@ public final class MasterService: Sendable {
     self.keys = keys
     let slaves = SlaveDirectory(
       configuration.slaves, cluster: cluster, dialer: dialer,
-      repairAfter: configuration.care.repairAfter, bad: bad, logger: logger)
+      repairAfter: configuration.care.repairAfter, bad: bad, clock: clock, logger: logger)
     self.slaves = slaves
     let activeUploads = ActiveSet<PendingUpload>()
     let activeMoves = ActiveSet<PendingMove>()
@@ -190,13 +192,10 @@ public final class MasterService: Sendable {
   private func deleteImage(
     _ request: DeleteImageRequest, _ context: CallContext
   ) async throws -> DeleteImageReply {
-    var command = LogCommand()
     var delete = DeleteImage()
     delete.imageID = try RecordRules.imageID(request.imageID).bytes
     delete.owner = context.identity.node
-    command.deleteImage = delete
-    command.proposedAtMilliseconds = SystemClock().wallMilliseconds()
-    let outcome = try await log.propose(command)
+    let outcome = try await log.propose { $0.deleteImage = delete }
     try outcome.check()
     var reply = DeleteImageReply()
     reply.existed = outcome.existed

@@ -15,6 +15,18 @@ protocol ReplicatedLog: Sendable {
   func close() async
 }
 
+extension ReplicatedLog {
+  /// Proposes the command of which `set` fills in the field, with the time of now.
+  ///
+  /// - Returns: what applying it answered, a refusal too: that is the caller's to check.
+  func propose(_ set: (inout LogCommand) -> Void) async throws(RPCError) -> LogOutcome {
+    var command = LogCommand()
+    command.proposedAtMilliseconds = SystemClock().wallMilliseconds()
+    set(&command)
+    return try await propose(command)
+  }
+}
+
 /// A log with one voter: durable on this machine's disk, several commands to one synchronization.
 actor SingleVoterLog: ReplicatedLog {
   private typealias Answer = CheckedContinuation<Result<LogOutcome, RPCError>, Never>
