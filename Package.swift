@@ -94,6 +94,8 @@ let package = Package(
       name: "DaemonSupport", dependencies: ["Base", "RPC", logging, lifecycle, signals, toml],
       swiftSettings: house),
     .target(
+      name: "Replication", dependencies: ["Base", "Raft", "SegmentStore"], swiftSettings: fast),
+    .target(
       name: "ImagePipeline",
       dependencies: [
         "Base", "DeepHash", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
@@ -170,6 +172,11 @@ let package = Package(
       swiftSettings: house),
     .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
 
+    .target(
+      name: "Simulator", dependencies: ["Base", "Raft", "Replication", "SegmentStore"],
+      swiftSettings: fast),
+    .executableTarget(
+      name: "sfmedir-simulate", dependencies: ["Simulator", argumentParser], swiftSettings: house),
     .executableTarget(
       name: "sfmedir-rpc-bench",
       dependencies: ["Base", "CAllocationCount", "Messages", "RPC", argumentParser, logging],
@@ -201,9 +208,13 @@ let package = Package(
       name: "RPCBenchTests", dependencies: ["RPC", "TestSupport", "sfmedir-rpc-bench"],
       resources: [.copy("Resources/allocations.json")], swiftSettings: house),
     .testTarget(
-      name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
+      name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore", "Simulator"],
       swiftSettings: fast),
     .testTarget(name: "RaftTests", dependencies: ["Raft"], swiftSettings: house),
+    .testTarget(
+      name: "ReplicationTests", dependencies: ["Base", "Raft", "Replication", "SegmentStore"],
+      swiftSettings: house),
+    .testTarget(name: "SimulatorTests", dependencies: ["Simulator"], swiftSettings: house),
     .testTarget(
       name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
       resources: [.copy("Resources")], swiftSettings: house),
@@ -287,6 +298,10 @@ let parts: [String: Set<String>] = [
     "RPCTests", "TestSupport", "wiregen",
   ],
   "raft": ["Raft", "RaftTests"],
+  "simulator": [
+    "Base", "COpenSSL", "CSystem", "Raft", "RaftTests", "Replication", "ReplicationTests",
+    "SegmentStore", "SegmentStoreTests", "Simulator", "SimulatorTests", "sfmedir-simulate",
+  ],
 ]
 if let part = Context.environment["SFMEDIR_PART"], let needed = parts[part] {
   package.targets.removeAll { !needed.contains($0.name) }

@@ -56,6 +56,13 @@ struct EntryLog: Sendable {
     }
   }
 
+  /// A base for whoever holds the state as of an entry of this log.
+  func base(at index: Index) -> LogBase? {
+    guard let term = term(at: index) else { return nil }
+    let latest = memberships.last { $0.index <= index }?.membership ?? base.membership
+    return LogBase(position: Position(term: term, index: index), membership: latest)
+  }
+
   /// Removes the entry at `index` and all behind it.
   mutating func truncate(from index: Index) {
     precondition(index >= firstIndex, "cut at \(index), the log begins at \(firstIndex)")
@@ -89,13 +96,11 @@ struct EntryLog: Sendable {
   mutating func compact(through index: Index) {
     guard index > base.position.index else { return }
     precondition(index <= lastIndex, "compaction through \(index), the log ends at \(lastIndex)")
-    var membership = base.membership
-    for item in memberships where item.index <= index { membership = item.membership.settled }
+    let new = base(at: index)!
     memberships.removeAll { $0.index <= index }
-    let position = Position(term: term(at: index)!, index: index)
     baseBytes = endBytes[offset(index)]
     dead += Int(index - base.position.index)
-    base = LogBase(position: position, membership: membership)
+    base = new
     // Moving the rest each time would make many small compactions quadratic.
     if dead > entries.count / 2 {
       entries.removeFirst(dead)

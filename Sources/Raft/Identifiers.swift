@@ -63,11 +63,11 @@ public struct Member: Hashable, Sendable {
   }
 }
 
-/// Who votes. While a replacement is under way a majority is needed among the members and among those before.
+/// Who votes. While a replacement is under way a majority is needed among the members and among those before (Raft, section 6).
 public struct Membership: Hashable, Sendable {
   /// In order of their names.
   public let members: [Member]
-  /// The members before a replacement that has not committed yet.
+  /// The members before a replacement that is under way.
   public let previous: [Member]?
 
   public init(_ members: [Member], previous: [Member]? = nil) {
@@ -83,7 +83,7 @@ public struct Membership: Hashable, Sendable {
 
   public func member(_ id: NodeID) -> Member? { everyone.first { $0.id == id } }
 
-  /// As it is once the replacement has committed.
+  /// As it is once the replacement is over.
   public var settled: Membership { Membership(members) }
 
   /// Whether the nodes for which `agrees` answers true are a majority, of both sets where there are two.

@@ -65,11 +65,11 @@ public struct Message: Hashable, Sendable {
 
   public enum Appended: Hashable, Sendable {
     /// The sender's log is the leader's up to here, and durable.
-    case matched(Index)
+    case matched(Index, isFull: Bool)
     /// There is no such entry as `previous`. The leader should look at or before `hint`, whose index is the last
     /// where the sender's log may agree.
     case mismatched(previous: Index, hint: Position)
-    /// The witness's log has reached its bound.
+    /// The witness's log has passed its bound by so much that it took nothing.
     case full
   }
 
@@ -97,7 +97,12 @@ public struct Message: Hashable, Sendable {
 
   public struct HeartbeatAnswer: Hashable, Sendable {
     public var round: UInt64
+    /// A witness's log has reached its bound.
+    public var isFull: Bool
 
-    public init(round: UInt64) { self.round = round }
+    public init(round: UInt64, isFull: Bool = false) {
+      self.round = round
+      self.isFull = isFull
+    }
   }
 }

@@ -22,7 +22,7 @@ struct Progress: Sendable {
   var lastHeard: Tick
   /// The highest heartbeat it answered.
   var round: UInt64 = 0
-  /// A witness whose log has reached its bound.
+  /// A witness whose log has reached its bound, and takes nothing for long any more.
   var isFull = false
 
   mutating func probe(from next: Index) {
@@ -32,7 +32,7 @@ struct Progress: Sendable {
     inFlight = []
   }
 
-  /// A full witness is asked with every heartbeat whether it has room again.
+  /// A witness that took nothing is asked with every heartbeat whether it has room again.
   mutating func full() {
     isFull = true
     probe(from: match + 1)
@@ -42,7 +42,6 @@ struct Progress: Sendable {
   mutating func matched(_ index: Index) {
     match = max(match, index)
     next = max(next, match + 1)
-    isFull = false
     let done = inFlight.prefix { $0 <= index }.count
     inFlight.removeFirst(done)
     if state == .probe {

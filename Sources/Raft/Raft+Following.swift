@@ -1,5 +1,11 @@
 extension Raft {
   mutating func receive(_ append: Message.Append, from node: NodeID) {
+    // Terms never fall along a log, nor rise above the leader's: whatever says otherwise was made by nobody who leads.
+    var term = append.previous.term
+    for entry in append.entries {
+      guard entry.term >= term, entry.term <= hardState.term else { return }
+      term = entry.term
+    }
     // What lies before the base is committed, and so is the same there.
     let known = log.base.position.index
     let skipped =
@@ -7,7 +13,7 @@ extension Raft {
       ? Int(min(known - append.previous.index, UInt64(append.entries.count))) : 0
     let previousIndex = append.previous.index + UInt64(skipped)
     if previousIndex < known {
-      sendWhenDurable(.appended(.matched(known)), to: node)
+      sendWhenDurable(.appended(.matched(known, isFull: isFull)), to: node)
       return
     }
     if skipped == 0 && log.term(at: previousIndex) != append.previous.term {
@@ -16,11 +22,14 @@ extension Raft {
     }
     var entries = append.entries.dropFirst(skipped)
     var next = previousIndex + 1
-    let end = previousIndex + UInt64(entries.count)
-    if isWitness && isOverBound(entries, endingAt: end) {
-      send(.appended(.full), to: node)
-      return
+    if isWitness {
+      entries = entries.prefix(room(for: entries, from: next))
+      if entries.isEmpty && !append.entries.isEmpty && skipped < append.entries.count {
+        send(.appended(.full), to: node)
+        return
+      }
     }
+    let end = previousIndex + UInt64(entries.count)
     let isTruncating = configuration.mutant == .truncatesOnEveryAppend
     while let entry = entries.first, log.term(at: next) == entry.term, !isTruncating {
       entries = entries.dropFirst()
@@ -43,7 +52,7 @@ extension Raft {
     matchedIndex = max(matchedIndex, end)
     commit = max(commit, min(append.commit, matchedIndex))
     refreshMembership()
-    sendWhenDurable(.appended(.matched(end)), to: node)
+    sendWhenDurable(.appended(.matched(end, isFull: isFull)), to: node)
   }
 
   private mutating func cut(from index: Index) {
@@ -53,10 +62,19 @@ extension Raft {
     refreshMembership()
   }
 
-  private func isOverBound(_ entries: ArraySlice<Entry>, endingAt end: Index) -> Bool {
-    guard end > log.lastIndex else { return false }
-    let new = entries.reduce(0) { $0 + $1.payload.sizeBytes }
-    return log.sizeBytes + new > configuration.maximumWitnessLogBytes
+  private var isFull: Bool {
+    isWitness && log.sizeBytes > configuration.maximumWitnessLogBytes
+  }
+
+  /// How many of the entries a witness takes: those that it has, and as many new ones as fit.
+  private func room(for entries: ArraySlice<Entry>, from first: Index) -> Int {
+    var size = log.sizeBytes
+    for (offset, entry) in entries.enumerated() {
+      if log.term(at: first + UInt64(offset)) == entry.term { continue }
+      size += entry.payload.sizeBytes
+      if size > 2 * configuration.maximumWitnessLogBytes { return offset }
+    }
+    return entries.count
   }
 
   /// Says where to look next: the last entry here that is not behind `previous` in index or term.
@@ -82,7 +100,7 @@ extension Raft {
     retained = max(retained, heartbeat.retained)
     refreshMembership()
     freshness.heard(heartbeat, at: now)
-    let answer = Message.Body.heartbeatAnswer(.init(round: heartbeat.round))
+    let answer = Message.Body.heartbeatAnswer(.init(round: heartbeat.round, isFull: isFull))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
     if hasNewHardState || durability.hardStateNumber > durability.doneNumber {
       sendWhenDurable(answer, to: node)
@@ -93,9 +111,9 @@ extension Raft {
 
   /// A witness keeps no state: to know where the log begins is all the snapshot it needs.
   mutating func receive(_ base: LogBase, from node: NodeID) {
-    guard isWitness || membership.members.isEmpty else { return }
+    guard isWitness else { return }
     if base.position.index > commit { reset(to: base) }
-    sendWhenDurable(.appended(.matched(base.position.index)), to: node)
+    sendWhenDurable(.appended(.matched(base.position.index, isFull: isFull)), to: node)
   }
 
   /// A snapshot holds only what is committed: whoever sent it, it is right.
@@ -106,7 +124,9 @@ extension Raft {
     }
     actions.append(.installSnapshot(base))
     reset(to: base)
-    if let leader { sendWhenDurable(.appended(.matched(base.position.index)), to: leader) }
+    if let leader {
+      sendWhenDurable(.appended(.matched(base.position.index, isFull: isFull)), to: leader)
+    }
   }
 
   private mutating func reset(to base: LogBase) {

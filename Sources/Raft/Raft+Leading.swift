@@ -47,7 +47,7 @@ extension Raft {
       actions.append(.refused(id: request, .notLeader(leadership)))
       return
     }
-    if let refusal = refusalOfProposals {
+    if let refusal = refusal(of: payload) {
       actions.append(.refused(id: request, refusal))
       return
     }
@@ -55,8 +55,10 @@ extension Raft {
     actions.append(.accepted(id: request, position: log.last))
   }
 
-  private var refusalOfProposals: Refusal? {
+  private func refusal(of payload: Payload) -> Refusal? {
     if leading!.transfer != nil { return .transferring }
+    // To replace the node that keeps the witness's log from being let go of is the way out.
+    if case .membership = payload { return nil }
     let isFull = leading!.progress.contains { $0.value.isFull }
     // Without the witness nothing commits unless all the others answer.
     if isFull
@@ -100,8 +102,11 @@ extension Raft {
       log.term(at: index) == hardState.term || configuration.mutant == .commitsEarlierTerms
     else { return }
     commit = index
-    refreshMembership()
-    if !membership.members.contains(where: { $0.id == id }) {
+    let change = log.latestMembership.index
+    if commit >= change && membership.previous != nil {
+      // Both majorities have it: the old members are dismissed, by an entry, so that nobody has to know the commit.
+      append([Entry(term: hardState.term, payload: .membership(membership.settled))])
+    } else if commit >= change && !membership.members.contains(where: { $0.id == id }) {
       // Replaced: the entry that says so is committed, and the others go on.
       becomeFollower(of: nil)
       return
@@ -168,7 +173,8 @@ extension Raft {
     guard role == .leader, var progress = leading!.progress[node] else { return }
     progress.lastHeard = now
     switch answer {
-    case .matched(let index):
+    case .matched(let index, let isFull):
+      progress.isFull = isFull
       // Beyond the log: not an answer to anything this leader sent.
       if index <= log.lastIndex {
         if progress.state == .snapshot && index + 1 >= log.firstIndex {
@@ -201,6 +207,7 @@ extension Raft {
     progress.lastHeard = now
     progress.round = max(progress.round, min(answer.round, leading!.round))
     progress.isPaused = false
+    progress.isFull = answer.isFull
     leading!.progress[node] = progress
     if progress.state == .replicate && progress.match < log.lastIndex {
       // If an append was lost, the answer to this one shows it.

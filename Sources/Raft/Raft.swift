@@ -3,6 +3,7 @@
 /// order. Time is what its caller says it is. `docs/design/raft.md` names every departure from Raft.
 public struct Raft: Sendable {
   public let id: NodeID
+  public let isWitness: Bool
   let configuration: RaftConfiguration
   public internal(set) var hardState: HardState
   public internal(set) var role = Leadership.Role.follower
@@ -15,7 +16,7 @@ public struct Raft: Sendable {
   /// The state machine is durable up to here.
   var checkpoint: Index
   var durability: Durability
-  /// In force: the latest in the log, without the members before once it has committed.
+  /// In force: the latest in the log, committed or not (dissertation, section 4.1).
   public internal(set) var membership: Membership
 
   var now: Tick
@@ -50,14 +51,17 @@ public struct Raft: Sendable {
   /// A node as it was stored.
   ///
   /// - Parameters:
+  ///   - role: also of a node that is to take another's place and does not know the members yet.
   ///   - applied: what the state machine holds, at least the base. A witness gives its base.
   ///   - entries: behind the base.
   public init(
-    id: NodeID, configuration: RaftConfiguration, hardState: HardState = HardState(),
+    id: NodeID, role: Member.Role = .data, configuration: RaftConfiguration,
+    hardState: HardState = HardState(),
     base: LogBase, entries: [Entry] = [], applied: Index, now: Tick
   ) {
     configuration.validate()
     self.id = id
+    isWitness = role == .witness
     self.configuration = configuration
     self.hardState = hardState
     log = EntryLog(base: base, entries: entries)
@@ -77,8 +81,9 @@ public struct Raft: Sendable {
       &+ id.name.utf8.reduce(14_695_981_039_346_656_037) {
         ($0 ^ UInt64($1)) &* 1_099_511_628_211
       }
-    let isNew = hardState.term == 0 && log.lastIndex == 0
-    mutedUntil = isNew ? now : now + configuration.longestElectionTicks
+    // Without leases a vote too early disturbs and does not harm.
+    let hasPromised = configuration.readsUseLease && (hardState.term > 0 || log.lastIndex > 0)
+    mutedUntil = !hasPromised ? now : now + configuration.longestElectionTicks
     electionDeadline = now
     refreshMembership()
     postponeElection()
@@ -114,8 +119,6 @@ public struct Raft: Sendable {
     Leadership(term: hardState.term, leader: leader, role: role)
   }
 
-  public var isWitness: Bool { membership.member(id)?.role == .witness }
-
   /// The log's last entry, on its way to the disk or there.
   public var lastPosition: Position { log.last }
   public var firstIndex: Index { log.firstIndex }
@@ -127,6 +130,11 @@ public struct Raft: Sendable {
   public var peers: [(id: NodeID, match: Index, ticksSinceHeard: Tick)] {
     (leading?.progress ?? [:]).map { ($0.key, $0.value.match, now - min(now, $0.value.lastHeard)) }
       .sorted { $0.id < $1.id }
+  }
+
+  /// What a snapshot of the state as of an applied entry says of the log; nil where it is not in the log any more.
+  public func snapshotBase(at index: Index) -> LogBase? {
+    index <= applied ? log.base(at: index) : nil
   }
 
   /// For whoever checks that logs of several nodes agree: nil where it is not in the log any more, or not yet.
@@ -204,23 +212,31 @@ public struct Raft: Sendable {
       let limit = configuration.retainedLogBytes * (isSending ? 4 : 1)
       if log.sizeBytes <= limit { target = min(target, others) }
     }
-    guard target >= log.base.position.index + configuration.compactionStep else { return }
+    // A witness that is about to be full lets go of whatever it can.
+    let isFilling = isWitness && log.sizeBytes > configuration.maximumWitnessLogBytes / 2
+    let step = isFilling ? 1 : configuration.compactionStep
+    guard target >= log.base.position.index + step else { return }
     log.compact(through: target)
     refreshMembership()
     actions.append(.compact(log.base))
   }
 
-  private func checkInvariants() {
-    precondition(
-      log.base.position.index <= applied && applied <= commit && commit <= log.lastIndex,
-      "\(id): base \(log.base.position), applied \(applied), commit \(commit), last \(log.last)")
-    precondition(
-      durability.index <= log.lastIndex, "\(id): durable \(durability.index), last \(log.last)")
-    precondition(
-      log.last.term <= hardState.term, "\(id): last \(log.last) in term \(hardState.term)")
-    precondition(
-      (role == .leader) == (leading != nil) && (role != .leader || leader == id),
-      "\(id): \(role) with leader \(leader?.name ?? "none")")
+  /// They hold whatever the others send; a node in which one does not must not say another word.
+  private mutating func checkInvariants() {
+    require(log.base.position.index <= applied && applied <= commit && commit <= log.lastIndex) {
+      "base \($0.log.base.position), applied \($0.applied), commit \($0.commit), last \($0.log.last)"
+    }
+    require(durability.index <= log.lastIndex) {
+      "durable \($0.durability.index), last \($0.log.last)"
+    }
+    require(log.last.term <= hardState.term) { "last \($0.log.last) in term \($0.hardState.term)" }
+    require((role == .leader) == (leading != nil) && (role != .leader || leader == id)) {
+      "\($0.role) with leader \($0.leader?.name ?? "none")"
+    }
+  }
+
+  private mutating func require(_ holds: Bool, _ values: (Raft) -> String) {
+    if !holds && !isHalted { halt("an invariant is broken: \(values(self))") }
   }
 
   // MARK: small tools
@@ -246,8 +262,7 @@ public struct Raft: Sendable {
   }
 
   mutating func refreshMembership() {
-    let latest = log.latestMembership
-    membership = commit >= latest.index ? latest.membership.settled : latest.membership
+    membership = log.latestMembership.membership
     guard role == .leader else { return }
     let others = membership.everyone.map(\.id).filter { $0 != id }
     for node in others where leading!.progress[node] == nil {

@@ -53,16 +53,18 @@ public final class SegmentStore: Sendable {
     self.configuration = configuration
     shared = Monitor(recovered.state)
     readers = try ReaderPool(
-      threads: configuration.readerThreads,
+      threads: configuration.isStepped ? 0 : configuration.readerThreads,
       maximumWaitingJobs: configuration.maximumWaitingReads)
     do throws(SegmentStoreError) {
-      caretaker = try ReaderPool(threads: 1, maximumWaitingJobs: 1)
+      caretaker = try ReaderPool(
+        threads: configuration.isStepped ? 0 : 1, maximumWaitingJobs: 1)
     } catch {
       readers.close()
       throw error
     }
     writer = SegmentWriter(
       recovered: recovered, shared: shared, files: files, configuration: configuration, lock: lock)
+    guard !configuration.isStepped else { return }
     let writer = writer
     do throws(SegmentStoreError) { try startThread { writer.run() } } catch {
       readers.close()
@@ -94,9 +96,41 @@ public final class SegmentStore: Sendable {
   ) async throws(SegmentStoreError) -> RecordLocation {
     let action = try appendAction(key, payload)
     let result: Result<RecordLocation, SegmentStoreError> = await withCheckedContinuation {
-      submit([PendingWrite(action: action, completion: .location($0))])
+      (continuation: CheckedContinuation<Result<RecordLocation, SegmentStoreError>, Never>) in
+      submit([
+        PendingWrite(action: action, completion: .location { continuation.resume(returning: $0) })
+      ])
     }
     return try result.get()
+  }
+
+  /// As ``append(key:payload:)``, for callers that are no tasks: `completion` is called on the writer thread, which it must not
+  /// hold up, or at once where the write is refused. Writes become durable in the order of the calls.
+  public func append(
+    key: [UInt8], payload: [UInt8],
+    completion: @escaping @Sendable (Result<RecordLocation, SegmentStoreError>) -> Void
+  ) {
+    do throws(SegmentStoreError) {
+      let action = try appendAction(key, payload)
+      submit([PendingWrite(action: action, completion: .location(completion))])
+    } catch { completion(.failure(error)) }
+  }
+
+  /// As ``append(key:payload:)``, blocking the calling thread.
+  public func appendBlocking(
+    key: [UInt8], payload: [UInt8]
+  ) throws(SegmentStoreError) -> RecordLocation {
+    let outcome = Monitor<Result<RecordLocation, SegmentStoreError>?>(nil)
+    append(key: key, payload: payload) { result in outcome.withLockSignalling { $0 = result } }
+    if configuration.isStepped { writer.runWaiting() }
+    return try outcome.wait { $0 }.get()
+  }
+
+  /// Does what is queued on the calling thread: for simulations, whose stores have no threads
+  /// (``SegmentStoreConfiguration/isStepped``).
+  public func performWaitingWrites() {
+    precondition(configuration.isStepped, "this store's writer thread does that")
+    writer.runWaiting()
   }
 
   /// Stores several records in the given order, with as few synchronizations as the limits allow. Returns when all are on
@@ -133,12 +167,21 @@ public final class SegmentStore: Sendable {
     throughSequence sequence: UInt64
   ) async throws(SegmentStoreError) -> Int {
     let result: Result<Int, SegmentStoreError> = await withCheckedContinuation {
-      submit([
-        PendingWrite(
-          action: .dropSegments(throughSequence: sequence), completion: .dropped($0))
-      ])
+      (continuation: CheckedContinuation<Result<Int, SegmentStoreError>, Never>) in
+      dropSegments(throughSequence: sequence) { continuation.resume(returning: $0) }
     }
     return try result.get()
+  }
+
+  /// As ``dropSegments(throughSequence:)``; `completion` is called on the writer thread.
+  public func dropSegments(
+    throughSequence sequence: UInt64,
+    completion: @escaping @Sendable (Result<Int, SegmentStoreError>) -> Void
+  ) {
+    submit([
+      PendingWrite(
+        action: .dropSegments(throughSequence: sequence), completion: .dropped(completion))
+    ])
   }
 
   /// The payload of a key, nil where there is none. Header and payload checksums are verified on every read.
@@ -189,6 +232,14 @@ public final class SegmentStore: Sendable {
     try await onReader { () throws(SegmentStoreError) in
       try RecordReader.forEach(in: segments, from: first, files: files, body)
     }
+  }
+
+  /// As ``forEachRecord(fromSequence:_:)``, on the calling thread, which it blocks.
+  public func forEachRecordBlocking(
+    fromSequence first: UInt64 = 0, _ body: (SegmentRecord) -> Bool
+  ) throws(SegmentStoreError) {
+    let segments = shared.withLock { $0.segments }
+    try RecordReader.forEach(in: segments, from: first, files: files, body)
   }
 
   /// Wins back what deleted and replaced records take, in the segments where it is most worth it: one file of what is

@@ -22,6 +22,9 @@ public struct SegmentStoreConfiguration: Sendable {
   /// Threads that do the blocking reads, and reads that may wait for one of them (`.overloaded` beyond).
   public var readerThreads = 2
   public var maximumWaitingReads = 4096
+  /// No threads: writes wait for ``SegmentStore/performWaitingWrites()``, and only calls that block may read. For simulations,
+  /// in which one thread decides all.
+  public var isStepped = false
   /// Draws the 16 bytes that name a new store; called once, at creation.
   public var makeStoreIdentifier: @Sendable () -> [UInt8] = {
     var generator = SystemRandomNumberGenerator()

@@ -32,16 +32,26 @@ final class SegmentWriter: @unchecked Sendable {
   }
 
   func run() {
-    while takeBacklog() {
-      if let failure = shared.withLock({ Self.failure(of: $0.status) }) {
-        for write in takeFirst(backlog.count) { write.completion.fail(failure) }
-      } else {
-        do throws(BatchFailure) { try performNext() } catch {
-          shared.withLock { $0.status = .readOnly(error.reason) }
-        }
+    while takeBacklog() { performOrFail() }
+    finish()
+  }
+
+  /// What is queued, on the calling thread, of a store that has no writer thread.
+  func runWaiting() {
+    while !backlog.isEmpty || queue.withLock({ !$0.isEmpty }) {
+      guard takeBacklog() else { return }
+      performOrFail()
+    }
+  }
+
+  private func performOrFail() {
+    if let failure = shared.withLock({ Self.failure(of: $0.status) }) {
+      for write in takeFirst(backlog.count) { write.completion.fail(failure) }
+    } else {
+      do throws(BatchFailure) { try performNext() } catch {
+        shared.withLock { $0.status = .readOnly(error.reason) }
       }
     }
-    finish()
   }
 
   private static func failure(of status: SegmentStoreStatus) -> SegmentStoreError? {
@@ -68,10 +78,10 @@ final class SegmentWriter: @unchecked Sendable {
   private func performNext() throws(BatchFailure) {
     if case .dropSegments(let sequence) = backlog.first!.action {
       let count = try dropSegments(throughSequence: sequence)
-      guard case .dropped(let continuation) = takeFirst(1).first!.completion else {
+      guard case .dropped(let answer) = takeFirst(1).first!.completion else {
         preconditionFailure("a drop with the completion of another action")
       }
-      continuation.resume(returning: .success(count))
+      answer(.success(count))
       return
     }
     if case .replaceSegments(let compacted) = backlog.first!.action {
@@ -208,8 +218,7 @@ final class SegmentWriter: @unchecked Sendable {
   private func answerBatch(_ writes: ArraySlice<PendingWrite>, _ batch: Batch) {
     for (write, outcome) in zip(writes, batch.outcomes) {
       switch (write.completion, outcome) {
-      case (.location(let continuation), .written(_, let location, _)):
-        continuation.resume(returning: .success(location))
+      case (.location(let answer), .written(_, let location, _)): answer(.success(location))
       case (.part(let group), .written(_, let location, _)):
         group.finishPart(.success(location))
       case (.existed(let continuation), .written): continuation.resume(returning: .success(true))

@@ -2,18 +2,18 @@ import Base
 
 /// Who waits for a write, and for what answer. Each is answered exactly once, by the writer thread.
 enum WriteCompletion: Sendable {
-  case location(CheckedContinuation<Result<RecordLocation, SegmentStoreError>, Never>)
+  case location(@Sendable (Result<RecordLocation, SegmentStoreError>) -> Void)
   case existed(CheckedContinuation<Result<Bool, SegmentStoreError>, Never>)
   case part(GroupCompletion)
-  case dropped(CheckedContinuation<Result<Int, SegmentStoreError>, Never>)
+  case dropped(@Sendable (Result<Int, SegmentStoreError>) -> Void)
   case replaced(ReplacementOutcome)
 
   func fail(_ error: SegmentStoreError) {
     switch self {
-    case .location(let continuation): continuation.resume(returning: .failure(error))
+    case .location(let answer): answer(.failure(error))
     case .existed(let continuation): continuation.resume(returning: .failure(error))
     case .part(let group): group.finishPart(.failure(error))
-    case .dropped(let continuation): continuation.resume(returning: .failure(error))
+    case .dropped(let answer): answer(.failure(error))
     case .replaced(let outcome): outcome.set(.failure(error))
     }
   }

@@ -59,6 +59,16 @@ extension CareTests {
     #expect(Self.states(reply) == [.good: 5])
     #expect(reply.good == 5 && reply.lossesSurvived == 2 && reply.missing == 0)
     #expect(reply.mostOnAHost == 1 && !reply.verified)
+    #expect(reply.plan.isEmpty)
+    // One that is about to leave and cannot be read is no more worth than the others that cannot.
+    try await Self.set("scs-r1", .draining, on: harness)
+    reply = try await Self.explain(image, on: harness)
+    #expect(Self.states(reply) == [.good: 4, .leaving: 1] && reply.good == 5)
+    reply = try await Self.explain(image, on: harness, verify: true)
+    #expect(Self.states(reply) == [.good: 2, .unread: 3] && reply.good == 2 && reply.missing == 1)
+    try await Self.set("scs-r1", .active, on: harness)
+    reply = try await Self.explain(image, on: harness, verify: true)
+    #expect(!reply.plan.isEmpty)
     // The two that do give their shadows go away, one after the other.
     for away in 0...2 {
       if away > 0 {

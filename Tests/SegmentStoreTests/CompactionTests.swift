@@ -1,5 +1,6 @@
 import Base
 import Foundation
+import Simulator
 import Testing
 
 @testable import SegmentStore

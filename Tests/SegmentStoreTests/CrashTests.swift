@@ -1,6 +1,7 @@
 import Base
 import Foundation
 import SegmentStore
+import Simulator
 import Testing
 
 /// What a workload was told, key by key: the states that a recovered store may show.

@@ -1,5 +1,6 @@
 import Base
 import SegmentStore
+import Simulator
 import Testing
 
 /// Every byte of a small store is changed, one at a time.

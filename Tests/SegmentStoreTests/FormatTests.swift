@@ -1,5 +1,6 @@
 import Base
 import CSystem
+import Simulator
 import Testing
 
 @testable import SegmentStore

@@ -1,6 +1,7 @@
 import Base
 import Foundation
 import SegmentStore
+import Simulator
 import Testing
 
 @Suite struct SegmentStoreTests {

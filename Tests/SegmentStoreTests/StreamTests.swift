@@ -1,5 +1,6 @@
 import Base
 import SegmentStore
+import Simulator
 import Testing
 
 /// Parts of values, and values in pieces: what ``SegmentStore/read(key:)`` gives, or an error.

@@ -1,6 +1,7 @@
 import Base
 import Foundation
 import SegmentStore
+import Simulator
 
 let folder = "/store"
 let storeIdentifier: [UInt8] = (0..<16).map { $0 }
@@ -55,22 +56,4 @@ final class Locked<Value>: @unchecked Sendable {
 /// Lets other tasks run until a condition that their progress brings about holds.
 func until(_ condition: () -> Bool) async {
   while !condition() { await Task.yield() }
-}
-
-/// A small seeded generator (SplitMix64), so that a failure's printed seed replays it.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-    return value ^ (value >> 31)
-  }
-
-  mutating func bytes(_ count: Int) -> [UInt8] {
-    (0..<count).map { _ in UInt8.random(in: 0...255, using: &self) }
-  }
 }

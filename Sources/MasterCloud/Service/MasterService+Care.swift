@@ -169,7 +169,7 @@ extension MasterService {
       shadow.movingTo = moves.first { $0.index == placement.index }?.slave ?? ""
       if let problem = problems[placement.index] {
         shadow.remark = problem
-        if shadow.state == .good { shadow.state = .unread }
+        if shadow.state == .good || shadow.state == .leaving { shadow.state = .unread }
       }
       reply.shadows.append(shadow)
     }
@@ -185,6 +185,9 @@ extension MasterService {
     reply.mostInAZone = UInt32(FailureDomain.zone.mostTogether(good))
     reply.lastProblem = care.progress.problem(of: id) ?? ""
     reply.plan = plan(judgement, isMoving: !moves.isEmpty, problem: reply.lastProblem)
+    if reply.plan.isEmpty, reply.shadows.contains(where: { $0.state == .unread }) {
+      reply.plan = "waiting until what could not be read now can be read, or is given up"
+    }
     reply.verified = request.verify
     return reply
   }

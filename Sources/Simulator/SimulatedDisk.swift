@@ -2,7 +2,7 @@ import Base
 import Foundation
 
 /// What a loss of power leaves of the changes that were not synchronized.
-enum CrashModel: CaseIterable {
+public enum CrashModel: CaseIterable, Sendable {
   /// None of them.
   case dropAll
   /// All of them.
@@ -17,7 +17,7 @@ enum CrashModel: CaseIterable {
 
 /// A disk in memory that knows which bytes are synchronized. It can fail or cut the power at any operation that
 /// changes something (numbered from 0), and gives the image a machine would find after the loss of power.
-final class SimulatedDisk: Disk, @unchecked Sendable {
+public final class SimulatedDisk: Disk, @unchecked Sendable {
   fileprivate enum FileChange {
     case write(offset: Int, bytes: [UInt8])
     case truncate(Int)
@@ -37,6 +37,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     case unlink(String)
     case rename(String, String, Node)
   }
+
+  public init() {}
 
   private let lock = NSRecursiveLock()
   private var names: [String: Node] = [:]
@@ -62,20 +64,22 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
   }
 
   // What tests turn.
-  var operations: Int { locked { operationCount } }
-  var synchronizations: Int { locked { synchronizationCount } }
-  func fail(operation: Int, code: Int32) { locked { faults[operation] = code } }
-  func cutPower(atOperation operation: Int) { locked { cutAt = operation } }
-  func limitCapacity(_ bytes: Int) { locked { capacityBytes = bytes } }
-  func makeUnreadable(_ path: String, _ range: Range<Int>) {
+  public var operations: Int { locked { operationCount } }
+  public var synchronizations: Int { locked { synchronizationCount } }
+  public func fail(operation: Int, code: Int32) { locked { faults[operation] = code } }
+  public func cutPower(atOperation operation: Int) { locked { cutAt = operation } }
+  /// Power was cut: every operation fails until the machine starts again from ``afterCrash(_:_:)``.
+  public var isWithoutPower: Bool { locked { hasLostPower } }
+  public func limitCapacity(_ bytes: Int) { locked { capacityBytes = bytes } }
+  public func makeUnreadable(_ path: String, _ range: Range<Int>) {
     locked { unreadable = (path, range) }
   }
   /// Called before each synchronization of file data, with its number from 1, outside all locks.
-  func onSynchronize(_ body: @escaping @Sendable (Int) -> Void) {
+  public func onSynchronize(_ body: @escaping @Sendable (Int) -> Void) {
     locked { beforeSynchronize = body }
   }
-  func content(_ path: String) -> [UInt8]? { locked { names[path]?.content } }
-  func setContent(_ path: String, _ bytes: [UInt8]) {
+  public func content(_ path: String) -> [UInt8]? { locked { names[path]?.content } }
+  public func setContent(_ path: String, _ bytes: [UInt8]) {
     locked {
       let node = names[path] ?? Node()
       node.content = bytes
@@ -84,16 +88,16 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
       durableNames[path] = node
     }
   }
-  func removeFile(_ path: String) {
+  public func removeFile(_ path: String) {
     locked {
       names[path] = nil
       durableNames[path] = nil
     }
   }
-  var paths: [String] { locked { names.keys.sorted() } }
+  public var paths: [String] { locked { names.keys.sorted() } }
 
   /// An independent disk with the same files, everything synchronized.
-  func copy() -> SimulatedDisk {
+  public func copy() -> SimulatedDisk {
     let result = SimulatedDisk()
     locked {
       result.directories = directories
@@ -103,7 +107,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
   }
 
   /// What the machine finds after power was lost now.
-  func afterCrash(_ model: CrashModel, _ random: inout SeededGenerator) -> SimulatedDisk {
+  public func afterCrash(_ model: CrashModel, _ random: inout SeededGenerator) -> SimulatedDisk {
     locked {
       let result = SimulatedDisk()
       result.directories = directories
@@ -211,7 +215,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
   }
 
   // The disk.
-  func open(_ path: String, mode: DiskOpenMode) throws(DiskError) -> any DiskFile {
+  public func open(_ path: String, mode: DiskOpenMode) throws(DiskError) -> any DiskFile {
     try locked { () throws(DiskError) in
       if mode == .createNew {
         if names[path] != nil { throw DiskError(operation: .open, path: path, code: EEXIST) }
@@ -231,7 +235,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
   }
 
-  func rename(_ source: String, to target: String) throws(DiskError) {
+  public func rename(_ source: String, to target: String) throws(DiskError) {
     try locked { () throws(DiskError) in
       guard let node = names[source] else {
         throw DiskError(operation: .rename, path: source, code: ENOENT)
@@ -245,7 +249,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
   }
 
-  func remove(_ path: String) throws(DiskError) {
+  public func remove(_ path: String) throws(DiskError) {
     try locked { () throws(DiskError) in
       guard names[path] != nil else {
         throw DiskError(operation: .remove, path: path, code: ENOENT)
@@ -259,13 +263,13 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
   }
 
-  func listDirectory(_ path: String) throws(DiskError) -> [String] {
+  public func listDirectory(_ path: String) throws(DiskError) -> [String] {
     locked {
       names.keys.filter { $0.hasPrefix(path + "/") }.map { String($0.dropFirst(path.count + 1)) }
     }
   }
 
-  func synchronizeDirectory(_ path: String) throws(DiskError) {
+  public func synchronizeDirectory(_ path: String) throws(DiskError) {
     try locked { () throws(DiskError) in
       try step(.synchronizeDirectory, path)
       for change in pendingNames { Self.apply(change, to: &durableNames) }
@@ -273,17 +277,17 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
   }
 
-  func createDirectory(_ path: String) throws(DiskError) -> Bool {
+  public func createDirectory(_ path: String) throws(DiskError) -> Bool {
     locked { directories.insert(path).inserted }
   }
 
-  func freeSpaceBytes(_ path: String) throws(DiskError) -> UInt64 {
+  public func freeSpaceBytes(_ path: String) throws(DiskError) -> UInt64 {
     locked { UInt64(max(0, capacityBytes - usedBytes)) }
   }
 
-  private var usedBytes: Int { names.values.reduce(0) { $0 + $1.content.count } }
+  public var usedBytes: Int { names.values.reduce(0) { $0 + $1.content.count } }
 
-  func lock(_ path: String) throws(DiskError) -> (any DiskLock)? {
+  public func lock(_ path: String) throws(DiskError) -> (any DiskLock)? {
     locked { heldLocks.insert(path).inserted ? SimulatedLock(disk: self, path: path) : nil }
   }
 

@@ -1,0 +1,89 @@
+import Base
+import Glibc
+
+/// Many seeds, on several threads: each run is independent of the others.
+public struct Campaign: Sendable {
+  public private(set) var seeds = 0
+  public private(set) var violations: [Simulation.Violation] = []
+  public private(set) var total = Simulation.Report()
+  public private(set) var seconds = 0.0
+
+  public static func run(
+    seeds: ClosedRange<UInt64>, threads: Int = 0, configuration: Simulation.Configuration
+  ) async -> Campaign {
+    let count = threads > 0 ? threads : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    let began = SystemClock().monotonicNanoseconds()
+    let next = Locked(seeds.lowerBound)
+    var campaign = await withTaskGroup(of: Campaign.self) { group in
+      for _ in 0..<count {
+        group.addTask {
+          var part = Campaign()
+          while let seed = next.withLock({ next -> UInt64? in
+            guard next <= seeds.upperBound else { return nil }
+            defer { next += 1 }
+            return next
+          }) { part.play(seed, configuration) }
+          return part
+        }
+      }
+      return await group.reduce(into: Campaign()) { $0.add($1) }
+    }
+    campaign.violations.sort { $0.seed < $1.seed }
+    campaign.seconds = Double(SystemClock().monotonicNanoseconds() - began) / 1e9
+    return campaign
+  }
+
+  private mutating func play(_ seed: UInt64, _ configuration: Simulation.Configuration) {
+    seeds += 1
+    do {
+      let report = try Simulation.run(seed: seed, configuration: configuration)
+      total.add(report)
+    } catch let violation as Simulation.Violation {
+      violations.append(violation)
+    } catch {
+      violations.append(.init(seed: seed, time: 0, text: "the simulation itself failed: \(error)"))
+    }
+  }
+
+  private mutating func add(_ other: Campaign) {
+    seeds += other.seeds
+    violations += other.violations
+    total.add(other.total)
+  }
+
+  public var seedsPerSecond: Double { seconds > 0 ? Double(seeds) / seconds : 0 }
+
+  public var text: String {
+    """
+    \(seeds) seeds, \(violations.count) violations, \(rounded(seedsPerSecond)) seeds/s
+      \(total.operations) operations (\(total.unknownOperations) of unknown outcome), \(total.commits) entries committed
+      \(total.elections) elections, \(total.crashes) crashes, \(total.cuts) cuts, \(total.snapshots) snapshots, \
+    \(total.replacements) nodes replaced
+    """
+  }
+
+  public var json: String {
+    """
+    {"seeds":\(seeds),"violations":\(violations.count),"seeds_per_second":\(rounded(seedsPerSecond)),\
+    "operations":\(total.operations),"unknown_operations":\(total.unknownOperations),\
+    "committed":\(total.commits),"elections":\(total.elections),"crashes":\(total.crashes),\
+    "cuts":\(total.cuts),"snapshots":\(total.snapshots),"replacements":\(total.replacements)}
+    """
+  }
+
+  private func rounded(_ value: Double) -> Double { (value * 10).rounded() / 10 }
+}
+
+extension Simulation.Report {
+  mutating func add(_ other: Self) {
+    operations += other.operations
+    unknownOperations += other.unknownOperations
+    commits += other.commits
+    elections += other.elections
+    crashes += other.crashes
+    cuts += other.cuts
+    snapshots += other.snapshots
+    replacements += other.replacements
+    faults.merge(other.faults, uniquingKeysWith: +)
+  }
+}
