@@ -203,7 +203,8 @@ let package = Package(
     .testTarget(
       name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore"],
       swiftSettings: fast),
-    .testTarget(name: "RaftTests", dependencies: ["Raft"], swiftSettings: house),
+    .testTarget(
+      name: "RaftTests", dependencies: ["Raft"], exclude: ["Transcripts"], swiftSettings: fast),
     .testTarget(
       name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
       resources: [.copy("Resources")], swiftSettings: house),
