@@ -69,8 +69,6 @@ public struct Message: Hashable, Sendable {
     /// There is no such entry as `previous`. The leader should look at or before `hint`, whose index is the last
     /// where the sender's log may agree.
     case mismatched(previous: Index, hint: Position)
-    /// The witness's log has reached its bound.
-    case full
   }
 
   public struct Heartbeat: Hashable, Sendable {
@@ -97,7 +95,12 @@ public struct Message: Hashable, Sendable {
 
   public struct HeartbeatAnswer: Hashable, Sendable {
     public var round: UInt64
+    /// The witness's log has reached its bound: it takes what was proposed already, and asks for no more.
+    public var isFull: Bool
 
-    public init(round: UInt64) { self.round = round }
+    public init(round: UInt64, isFull: Bool = false) {
+      self.round = round
+      self.isFull = isFull
+    }
   }
 }

@@ -32,17 +32,9 @@ struct Progress: Sendable {
     inFlight = []
   }
 
-  /// A full witness is asked with every heartbeat whether it has room again.
-  mutating func full() {
-    isFull = true
-    probe(from: match + 1)
-    isPaused = true
-  }
-
   mutating func matched(_ index: Index) {
     match = max(match, index)
     next = max(next, match + 1)
-    isFull = false
     let done = inFlight.prefix { $0 <= index }.count
     inFlight.removeFirst(done)
     if state == .probe {

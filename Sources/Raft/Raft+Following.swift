@@ -17,10 +17,6 @@ extension Raft {
     var entries = append.entries.dropFirst(skipped)
     var next = previousIndex + 1
     let end = previousIndex + UInt64(entries.count)
-    if isWitness && isOverBound(entries, endingAt: end) {
-      send(.appended(.full), to: node)
-      return
-    }
     let isTruncating = configuration.mutant == .truncatesOnEveryAppend
     while let entry = entries.first, log.term(at: next) == entry.term, !isTruncating {
       entries = entries.dropFirst()
@@ -53,12 +49,6 @@ extension Raft {
     refreshMembership()
   }
 
-  private func isOverBound(_ entries: ArraySlice<Entry>, endingAt end: Index) -> Bool {
-    guard end > log.lastIndex else { return false }
-    let new = entries.reduce(0) { $0 + $1.payload.sizeBytes }
-    return log.sizeBytes + new > configuration.maximumWitnessLogBytes
-  }
-
   /// Says where to look next: the last entry here that is not behind `previous` in index or term.
   private mutating func refuse(_ append: Message.Append, from node: NodeID) {
     var index = min(append.previous.index, log.lastIndex)
@@ -82,7 +72,8 @@ extension Raft {
     retained = max(retained, heartbeat.retained)
     refreshMembership()
     freshness.heard(heartbeat, at: now)
-    let answer = Message.Body.heartbeatAnswer(.init(round: heartbeat.round))
+    let answer = Message.Body.heartbeatAnswer(
+      .init(round: heartbeat.round, isFull: isWitness && isLogFull))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
     if hasNewHardState || durability.hardStateNumber > durability.doneNumber {
       sendWhenDurable(answer, to: node)

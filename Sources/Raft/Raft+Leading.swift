@@ -47,7 +47,7 @@ extension Raft {
       actions.append(.refused(id: request, .notLeader(leadership)))
       return
     }
-    if let refusal = refusalOfProposals {
+    if let refusal = refusal(of: payload) {
       actions.append(.refused(id: request, refusal))
       return
     }
@@ -55,8 +55,10 @@ extension Raft {
     actions.append(.accepted(id: request, position: log.last))
   }
 
-  private var refusalOfProposals: Refusal? {
+  private func refusal(of payload: Payload) -> Refusal? {
     if leading!.transfer != nil { return .transferring }
+    // The only way to make room may be to replace the node that is away.
+    if case .membership = payload { return nil }
     let isFull = leading!.progress.contains { $0.value.isFull }
     // Without the witness nothing commits unless all the others answer.
     if isFull
@@ -182,7 +184,6 @@ extension Raft {
       if progress.state != .snapshot && isCurrent {
         progress.probe(from: nextProbe(before: previous, hint))
       }
-    case .full: progress.full()
     }
     leading!.progress[node] = progress
     advanceCommit()
@@ -199,6 +200,7 @@ extension Raft {
   mutating func answered(_ answer: Message.HeartbeatAnswer, by node: NodeID) {
     guard role == .leader, var progress = leading!.progress[node] else { return }
     progress.lastHeard = now
+    if answer.round >= progress.round { progress.isFull = answer.isFull }
     progress.round = max(progress.round, min(answer.round, leading!.round))
     progress.isPaused = false
     leading!.progress[node] = progress

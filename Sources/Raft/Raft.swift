@@ -115,6 +115,7 @@ public struct Raft: Sendable {
   }
 
   public var isWitness: Bool { membership.member(id)?.role == .witness }
+  var isLogFull: Bool { log.sizeBytes >= configuration.maximumWitnessLogBytes }
 
   /// The log's last entry, on its way to the disk or there.
   public var lastPosition: Position { log.last }
@@ -190,6 +191,7 @@ public struct Raft: Sendable {
   /// Lets go of entries that neither the state machine nor another node needs.
   private mutating func compact() {
     var target = min(applied, durability.index)
+    var isCrowded = isLogFull
     let others =
       leading.map { leading in
         leading.progress.values.map(\.match).min() ?? .max
@@ -201,10 +203,11 @@ public struct Raft: Sendable {
       target = min(target, checkpoint)
       // Where a snapshot is on its way, what follows it is still to be sent.
       let isSending = leading?.progress.contains { $0.value.state == .snapshot } ?? false
-      let limit = configuration.retainedLogBytes * (isSending ? 4 : 1)
-      if log.sizeBytes <= limit { target = min(target, others) }
+      isCrowded = log.sizeBytes > configuration.retainedLogBytes * (isSending ? 4 : 1)
+      if !isCrowded { target = min(target, others) }
     }
-    guard target >= log.base.position.index + configuration.compactionStep else { return }
+    let step = isCrowded ? 1 : configuration.compactionStep
+    guard target >= log.base.position.index + step else { return }
     log.compact(through: target)
     refreshMembership()
     actions.append(.compact(log.base))

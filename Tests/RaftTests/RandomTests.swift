@@ -146,7 +146,9 @@ struct Ordeal {
     }
     group.run(4000, step: 20)
     let leaders = group.names.filter { group.raft($0).role == .leader && !group.raft($0).isWitness }
-    guard let leader = leaders.max(by: { group.raft($0).hardState.term < group.raft($1).hardState.term })
+    guard
+      let leader = leaders.max(by: { group.raft($0).hardState.term < group.raft($1).hardState.term }
+      )
     else {
       return "no data node leads"
     }

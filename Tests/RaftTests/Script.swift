@@ -7,6 +7,7 @@
 ///     add d[(witness)]             a node that knows nobody, to be put in another's place
 ///     tick [a] N                   N ticks pass; all nodes are told, or one
 ///     run N                        N ticks pass in tens, all is heard at once, only outcomes are told
+///     elect a                      time passes for a alone until it leads; only outcomes are told
 ///     deliver [a->b]               until nothing is left to hear, on one link if one is named
 ///     once [a->b]                  the oldest message
 ///     again a->b                   the oldest message is heard, and stays to be heard again
@@ -136,6 +137,17 @@ struct Script {
       group.story!.detail = .outcomes
       group.run(try number(words, 0))
       group.story!.detail = .everything
+    case "elect":
+      let id = try node(words)
+      group.story!.detail = .outcomes
+      group.now += 300
+      group.happen(.tick, to: id)
+      group.deliverAll()
+      group.now += 40
+      group.happen(.tick, to: id)
+      group.deliverAll()
+      group.story!.detail = .everything
+      guard group.raft(id).role == .leader else { throw Mistake(description: "\(id) lost") }
     default: return false
     }
     return true

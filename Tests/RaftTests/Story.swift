@@ -119,7 +119,8 @@ struct Story {
       "append " + text(append.entries, from: append.previous.index + 1)
     case .appended(let answer): text(answer)
     case .heartbeat(let heartbeat): "heartbeat \(heartbeat.round)"
-    case .heartbeatAnswer(let answer): "heard heartbeat \(answer.round)"
+    case .heartbeatAnswer(let answer):
+      "heard heartbeat \(answer.round)" + (answer.isFull ? ", full" : "")
     case .installBase(let base): "base \(base.position)"
     case .timeoutNow: "stand now"
     }
@@ -129,7 +130,6 @@ struct Story {
     switch answer {
     case .matched(let index): "matched \(index)"
     case .mismatched(let previous, let hint): "nothing such at \(previous), look at \(hint)"
-    case .full: "full"
     }
   }
 

@@ -22,7 +22,8 @@ import Testing
       if written != text { try Data(written.utf8).write(to: file) }
       return
     }
-    let expected = Array(lines[min(end + 1, lines.count)...].reversed().drop { $0.isEmpty })
+    let expected =
+      Array(lines[min(end + 1, lines.count)...].reversed().drop { $0.isEmpty })
       .reversed() as [String]
     if trace != expected {
       let first = zip(trace, expected).prefix { $0 == $1 }.count
