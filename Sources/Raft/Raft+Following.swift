@@ -84,7 +84,8 @@ extension Raft {
 
   /// A witness keeps no state: to know where the log begins is all the snapshot it needs.
   mutating func receive(_ base: LogBase, from node: NodeID) {
-    guard isWitness || membership.members.isEmpty else { return }
+    // A new witness is not a member yet, as far as it knows, nor was it as of a base that it was given before.
+    guard membership.member(id)?.role != .data else { return }
     if base.position.index > commit { reset(to: base) }
     sendWhenDurable(.appended(.matched(base.position.index)), to: node)
   }
