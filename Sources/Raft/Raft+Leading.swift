@@ -203,7 +203,6 @@ extension Raft {
     if answer.round >= progress.round { progress.isFull = answer.isFull }
     progress.round = max(progress.round, min(answer.round, leading!.round))
     progress.isPaused = false
-    leading!.progress[node] = progress
     if progress.state == .replicate && progress.match < log.lastIndex {
       // If an append was lost, the answer to this one shows it.
       if let previousTerm = log.term(at: progress.next - 1) {
@@ -212,8 +211,12 @@ extension Raft {
             .init(
               previous: Position(term: previousTerm, index: progress.next - 1), entries: [],
               commit: commit)), to: node)
+      } else {
+        // What is on its way may be lost, and cannot be sent again.
+        progress.probe(from: progress.match + 1)
       }
     }
+    leading!.progress[node] = progress
     advanceRounds()
   }
 }
