@@ -56,6 +56,8 @@ struct LeaderState: Sendable {
   struct Transfer: Sendable {
     var target: NodeID
     var deadline: Tick
+    /// Since the last heartbeat: what it is told may be lost.
+    var isTold = false
   }
 
   var progress: [NodeID: Progress] = [:]

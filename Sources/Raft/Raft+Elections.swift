@@ -28,7 +28,6 @@ extension Raft {
     campaignNumber = nil
     leading = nil
     leader = nil
-    isTransferCampaign = kind == .transfer
     postponeElection()
     if kind == .pre {
       role = .preCandidate

@@ -22,7 +22,11 @@ extension Raft {
       return
     }
     if let transfer = leading!.transfer, now >= transfer.deadline { leading!.transfer = nil }
-    if now >= leading!.nextHeartbeat { heartbeat() }
+    if now >= leading!.nextHeartbeat {
+      heartbeat()
+      leading!.transfer?.isTold = false
+      handOver()
+    }
   }
 
   mutating func heartbeat() {

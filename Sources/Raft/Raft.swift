@@ -30,7 +30,6 @@ public struct Raft: Sendable {
   var votes: [NodeID: Bool] = [:]
   /// The write that makes this candidate's own vote durable.
   var campaignNumber: UInt64?
-  var isTransferCampaign = false
   /// A witness was asked for its vote by a data node whose log is behind.
   var hasSeenCandidateBehind = false
   /// Where this node's log is known to be that of the leader of this term.
