@@ -210,7 +210,8 @@ let package = Package(
     .testTarget(
       name: "SegmentStoreTests", dependencies: ["Base", "CSystem", "SegmentStore", "Simulator"],
       swiftSettings: fast),
-    .testTarget(name: "RaftTests", dependencies: ["Raft"], swiftSettings: house),
+    .testTarget(
+      name: "RaftTests", dependencies: ["Raft"], exclude: ["Transcripts"], swiftSettings: fast),
     .testTarget(
       name: "ReplicationTests", dependencies: ["Base", "Raft", "Replication", "SegmentStore"],
       swiftSettings: house),

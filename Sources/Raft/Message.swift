@@ -65,12 +65,10 @@ public struct Message: Hashable, Sendable {
 
   public enum Appended: Hashable, Sendable {
     /// The sender's log is the leader's up to here, and durable.
-    case matched(Index, isFull: Bool)
+    case matched(Index)
     /// There is no such entry as `previous`. The leader should look at or before `hint`, whose index is the last
     /// where the sender's log may agree.
     case mismatched(previous: Index, hint: Position)
-    /// The witness's log has passed its bound by so much that it took nothing.
-    case full
   }
 
   public struct Heartbeat: Hashable, Sendable {
@@ -97,7 +95,7 @@ public struct Message: Hashable, Sendable {
 
   public struct HeartbeatAnswer: Hashable, Sendable {
     public var round: UInt64
-    /// A witness's log has reached its bound.
+    /// The witness's log has reached its bound: it takes what was proposed already, and asks for no more.
     public var isFull: Bool
 
     public init(round: UInt64, isFull: Bool = false) {

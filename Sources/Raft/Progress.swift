@@ -32,13 +32,6 @@ struct Progress: Sendable {
     inFlight = []
   }
 
-  /// A witness that took nothing is asked with every heartbeat whether it has room again.
-  mutating func full() {
-    isFull = true
-    probe(from: match + 1)
-    isPaused = true
-  }
-
   mutating func matched(_ index: Index) {
     match = max(match, index)
     next = max(next, match + 1)
@@ -63,6 +56,8 @@ struct LeaderState: Sendable {
   struct Transfer: Sendable {
     var target: NodeID
     var deadline: Tick
+    /// Since the last heartbeat: what it is told may be lost.
+    var isTold = false
   }
 
   var progress: [NodeID: Progress] = [:]

@@ -10,7 +10,8 @@ extension Raft {
       return
     }
     postponeElection()
-    guard let member = membership.members.first(where: { $0.id == id }) else { return }
+    // A node that is being replaced too: until that has committed, it may be the only one that can lead.
+    guard let member = membership.member(id) else { return }
     // A witness stands only for the sake of a data node that cannot win because it is behind.
     guard member.role == .data || hasSeenCandidateBehind else { return }
     campaign(.pre)
@@ -28,7 +29,6 @@ extension Raft {
     campaignNumber = nil
     leading = nil
     leader = nil
-    isTransferCampaign = kind == .transfer
     postponeElection()
     if kind == .pre {
       role = .preCandidate

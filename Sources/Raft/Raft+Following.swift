@@ -13,7 +13,7 @@ extension Raft {
       ? Int(min(known - append.previous.index, UInt64(append.entries.count))) : 0
     let previousIndex = append.previous.index + UInt64(skipped)
     if previousIndex < known {
-      sendWhenDurable(.appended(.matched(known, isFull: isFull)), to: node)
+      sendWhenDurable(.appended(.matched(known)), to: node)
       return
     }
     if skipped == 0 && log.term(at: previousIndex) != append.previous.term {
@@ -22,13 +22,6 @@ extension Raft {
     }
     var entries = append.entries.dropFirst(skipped)
     var next = previousIndex + 1
-    if isWitness {
-      entries = entries.prefix(room(for: entries, from: next))
-      if entries.isEmpty && !append.entries.isEmpty && skipped < append.entries.count {
-        send(.appended(.full), to: node)
-        return
-      }
-    }
     let end = previousIndex + UInt64(entries.count)
     let isTruncating = configuration.mutant == .truncatesOnEveryAppend
     while let entry = entries.first, log.term(at: next) == entry.term, !isTruncating {
@@ -52,7 +45,7 @@ extension Raft {
     matchedIndex = max(matchedIndex, end)
     commit = max(commit, min(append.commit, matchedIndex))
     refreshMembership()
-    sendWhenDurable(.appended(.matched(end, isFull: isFull)), to: node)
+    sendWhenDurable(.appended(.matched(end)), to: node)
   }
 
   private mutating func cut(from index: Index) {
@@ -60,21 +53,6 @@ extension Raft {
     log.truncate(from: index)
     firstNewIndex = min(firstNewIndex ?? .max, index)
     refreshMembership()
-  }
-
-  private var isFull: Bool {
-    isWitness && log.sizeBytes > configuration.maximumWitnessLogBytes
-  }
-
-  /// How many of the entries a witness takes: those that it has, and as many new ones as fit.
-  private func room(for entries: ArraySlice<Entry>, from first: Index) -> Int {
-    var size = log.sizeBytes
-    for (offset, entry) in entries.enumerated() {
-      if log.term(at: first + UInt64(offset)) == entry.term { continue }
-      size += entry.payload.sizeBytes
-      if size > 2 * configuration.maximumWitnessLogBytes { return offset }
-    }
-    return entries.count
   }
 
   /// Says where to look next: the last entry here that is not behind `previous` in index or term.
@@ -100,7 +78,8 @@ extension Raft {
     retained = max(retained, heartbeat.retained)
     refreshMembership()
     freshness.heard(heartbeat, at: now)
-    let answer = Message.Body.heartbeatAnswer(.init(round: heartbeat.round, isFull: isFull))
+    let answer = Message.Body.heartbeatAnswer(
+      .init(round: heartbeat.round, isFull: isWitness && isLogFull))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
     if hasNewHardState || durability.hardStateNumber > durability.doneNumber {
       sendWhenDurable(answer, to: node)
@@ -113,7 +92,7 @@ extension Raft {
   mutating func receive(_ base: LogBase, from node: NodeID) {
     guard isWitness else { return }
     if base.position.index > commit { reset(to: base) }
-    sendWhenDurable(.appended(.matched(base.position.index, isFull: isFull)), to: node)
+    sendWhenDurable(.appended(.matched(base.position.index)), to: node)
   }
 
   /// A snapshot holds only what is committed: whoever sent it, it is right.
@@ -125,7 +104,7 @@ extension Raft {
     actions.append(.installSnapshot(base))
     reset(to: base)
     if let leader {
-      sendWhenDurable(.appended(.matched(base.position.index, isFull: isFull)), to: leader)
+      sendWhenDurable(.appended(.matched(base.position.index)), to: leader)
     }
   }
 

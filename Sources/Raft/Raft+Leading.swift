@@ -22,7 +22,11 @@ extension Raft {
       return
     }
     if let transfer = leading!.transfer, now >= transfer.deadline { leading!.transfer = nil }
-    if now >= leading!.nextHeartbeat { heartbeat() }
+    if now >= leading!.nextHeartbeat {
+      heartbeat()
+      leading!.transfer?.isTold = false
+      handOver()
+    }
   }
 
   mutating func heartbeat() {
@@ -57,7 +61,7 @@ extension Raft {
 
   private func refusal(of payload: Payload) -> Refusal? {
     if leading!.transfer != nil { return .transferring }
-    // To replace the node that keeps the witness's log from being let go of is the way out.
+    // The only way to make room may be to replace the node that is away.
     if case .membership = payload { return nil }
     let isFull = leading!.progress.contains { $0.value.isFull }
     // Without the witness nothing commits unless all the others answer.
@@ -173,8 +177,7 @@ extension Raft {
     guard role == .leader, var progress = leading!.progress[node] else { return }
     progress.lastHeard = now
     switch answer {
-    case .matched(let index, let isFull):
-      progress.isFull = isFull
+    case .matched(let index):
       // Beyond the log: not an answer to anything this leader sent.
       if index <= log.lastIndex {
         if progress.state == .snapshot && index + 1 >= log.firstIndex {
@@ -188,7 +191,6 @@ extension Raft {
       if progress.state != .snapshot && isCurrent {
         progress.probe(from: nextProbe(before: previous, hint))
       }
-    case .full: progress.full()
     }
     leading!.progress[node] = progress
     advanceCommit()
@@ -205,10 +207,9 @@ extension Raft {
   mutating func answered(_ answer: Message.HeartbeatAnswer, by node: NodeID) {
     guard role == .leader, var progress = leading!.progress[node] else { return }
     progress.lastHeard = now
+    if answer.round >= progress.round { progress.isFull = answer.isFull }
     progress.round = max(progress.round, min(answer.round, leading!.round))
     progress.isPaused = false
-    progress.isFull = answer.isFull
-    leading!.progress[node] = progress
     if progress.state == .replicate && progress.match < log.lastIndex {
       // If an append was lost, the answer to this one shows it.
       if let previousTerm = log.term(at: progress.next - 1) {
@@ -217,8 +218,12 @@ extension Raft {
             .init(
               previous: Position(term: previousTerm, index: progress.next - 1), entries: [],
               commit: commit)), to: node)
+      } else {
+        // What is on its way may be lost, and cannot be sent again.
+        progress.probe(from: progress.match + 1)
       }
     }
+    leading!.progress[node] = progress
     advanceRounds()
   }
 }

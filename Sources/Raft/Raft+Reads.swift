@@ -62,17 +62,21 @@ extension Raft {
   /// Tells the chosen one to stand for election once it has the whole log. A witness hands over by itself.
   mutating func handOver() {
     if isWitness && leading!.transfer == nil && commit == log.lastIndex {
-      let ready = membership.members.first {
+      let ready = membership.members.filter {
         $0.role == .data && leading!.progress[$0.id]?.match == log.lastIndex
       }
-      if let ready {
-        leading!.transfer = .init(
-          target: ready.id, deadline: now + configuration.electionTicks)
+      // What has the log may be dead since.
+      let best = ready.max { left, right in
+        leading!.progress[left.id]!.lastHeard < leading!.progress[right.id]!.lastHeard
+      }
+      if let best {
+        leading!.transfer = .init(target: best.id, deadline: now + configuration.electionTicks)
       }
     }
-    guard let transfer = leading!.transfer,
+    guard let transfer = leading!.transfer, !transfer.isTold,
       leading!.progress[transfer.target]?.match == log.lastIndex, commit == log.lastIndex
     else { return }
+    leading!.transfer!.isTold = true
     leading!.hasForfeitedLease = true
     send(.timeoutNow, to: transfer.target)
   }

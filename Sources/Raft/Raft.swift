@@ -31,7 +31,6 @@ public struct Raft: Sendable {
   var votes: [NodeID: Bool] = [:]
   /// The write that makes this candidate's own vote durable.
   var campaignNumber: UInt64?
-  var isTransferCampaign = false
   /// A witness was asked for its vote by a data node whose log is behind.
   var hasSeenCandidateBehind = false
   /// Where this node's log is known to be that of the leader of this term.
@@ -119,6 +118,8 @@ public struct Raft: Sendable {
     Leadership(term: hardState.term, leader: leader, role: role)
   }
 
+  var isLogFull: Bool { log.sizeBytes >= configuration.maximumWitnessLogBytes }
+
   /// The log's last entry, on its way to the disk or there.
   public var lastPosition: Position { log.last }
   public var firstIndex: Index { log.firstIndex }
@@ -198,6 +199,7 @@ public struct Raft: Sendable {
   /// Lets go of entries that neither the state machine nor another node needs.
   private mutating func compact() {
     var target = min(applied, durability.index)
+    var isCrowded = isLogFull
     let others =
       leading.map { leading in
         leading.progress.values.map(\.match).min() ?? .max
@@ -209,12 +211,10 @@ public struct Raft: Sendable {
       target = min(target, checkpoint)
       // Where a snapshot is on its way, what follows it is still to be sent.
       let isSending = leading?.progress.contains { $0.value.state == .snapshot } ?? false
-      let limit = configuration.retainedLogBytes * (isSending ? 4 : 1)
-      if log.sizeBytes <= limit { target = min(target, others) }
+      isCrowded = log.sizeBytes > configuration.retainedLogBytes * (isSending ? 4 : 1)
+      if !isCrowded { target = min(target, others) }
     }
-    // A witness that is about to be full lets go of whatever it can.
-    let isFilling = isWitness && log.sizeBytes > configuration.maximumWitnessLogBytes / 2
-    let step = isFilling ? 1 : configuration.compactionStep
+    let step = isCrowded ? 1 : configuration.compactionStep
     guard target >= log.base.position.index + step else { return }
     log.compact(through: target)
     refreshMembership()

@@ -18,8 +18,8 @@ public struct RaftConfiguration: Sendable {
   public var maximumInFlight = 64
   /// Entries that a data node keeps for those behind, in bytes; beyond it they get a snapshot.
   public var retainedLogBytes: UInt64 = 64 << 20
-  /// What the witness holds while a data node is away; beyond it writes stop. What was proposed before that is known, and
-  /// replacements of nodes, it still takes, up to twice as much.
+  /// What the witness holds while a data node is away; beyond it writes stop. What was proposed before the leader heard
+  /// of it still goes in: a leader that cannot commit its first entry, or a replacement, would be of no use.
   public var maximumWitnessLogBytes: UInt64 = 256 << 20
   /// Entries by which a log may grow before what is not needed at its front is let go of.
   public var compactionStep: UInt64 = 4096
