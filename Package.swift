@@ -96,6 +96,10 @@ let package = Package(
     .target(
       name: "Replication", dependencies: ["Base", "Raft", "SegmentStore"], swiftSettings: fast),
     .target(
+      name: "Consensus",
+      dependencies: ["Base", "Messages", "RPC", "Raft", "Replication", "SegmentStore", logging],
+      swiftSettings: fast),
+    .target(
       name: "ImagePipeline",
       dependencies: [
         "Base", "DeepHash", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
@@ -113,8 +117,8 @@ let package = Package(
     .target(
       name: "MasterCloud",
       dependencies: [
-        "Base", "CSQLite", "Enrollment", "HammingIndex", "Messages", "RPC", "SegmentStore",
-        "Shadows", logging,
+        "Base", "CSQLite", "Consensus", "Enrollment", "HammingIndex", "Messages", "RPC", "Raft",
+        "Replication", "SegmentStore", "Shadows", logging,
       ],
       swiftSettings: fast),
     .target(

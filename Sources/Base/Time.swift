@@ -23,6 +23,19 @@ public struct SystemClock: Clock {
   }
 }
 
+/// As ``SystemClock``, but its monotonic clock goes on while the machine is suspended: for promises that end with time.
+public struct BootClock: Clock {
+  public init() {}
+
+  public func monotonicNanoseconds() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_BOOTTIME, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+
+  public func wallMilliseconds() -> UInt64 { SystemClock().wallMilliseconds() }
+}
+
 extension Duration {
   /// Bounded below by 0 and above by a century.
   public var wholeNanoseconds: UInt64 {

@@ -637,6 +637,771 @@ void   sfmedir__v1__log_outcome__free_unpacked
   assert(message->base.descriptor == &sfmedir__v1__log_outcome__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   sfmedir__v1__raft_request_vote__init
+                     (Sfmedir__V1__RaftRequestVote         *message)
+{
+  static const Sfmedir__V1__RaftRequestVote init_value = SFMEDIR__V1__RAFT_REQUEST_VOTE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_request_vote__get_packed_size
+                     (const Sfmedir__V1__RaftRequestVote *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_request_vote__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_request_vote__pack
+                     (const Sfmedir__V1__RaftRequestVote *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_request_vote__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_request_vote__pack_to_buffer
+                     (const Sfmedir__V1__RaftRequestVote *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_request_vote__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftRequestVote *
+       sfmedir__v1__raft_request_vote__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftRequestVote *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_request_vote__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_request_vote__free_unpacked
+                     (Sfmedir__V1__RaftRequestVote *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_request_vote__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_vote__init
+                     (Sfmedir__V1__RaftVote         *message)
+{
+  static const Sfmedir__V1__RaftVote init_value = SFMEDIR__V1__RAFT_VOTE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_vote__get_packed_size
+                     (const Sfmedir__V1__RaftVote *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_vote__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_vote__pack
+                     (const Sfmedir__V1__RaftVote *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_vote__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_vote__pack_to_buffer
+                     (const Sfmedir__V1__RaftVote *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_vote__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftVote *
+       sfmedir__v1__raft_vote__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftVote *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_vote__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_vote__free_unpacked
+                     (Sfmedir__V1__RaftVote *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_vote__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_append__init
+                     (Sfmedir__V1__RaftAppend         *message)
+{
+  static const Sfmedir__V1__RaftAppend init_value = SFMEDIR__V1__RAFT_APPEND__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_append__get_packed_size
+                     (const Sfmedir__V1__RaftAppend *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_append__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_append__pack
+                     (const Sfmedir__V1__RaftAppend *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_append__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_append__pack_to_buffer
+                     (const Sfmedir__V1__RaftAppend *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_append__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftAppend *
+       sfmedir__v1__raft_append__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftAppend *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_append__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_append__free_unpacked
+                     (Sfmedir__V1__RaftAppend *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_append__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_appended__init
+                     (Sfmedir__V1__RaftAppended         *message)
+{
+  static const Sfmedir__V1__RaftAppended init_value = SFMEDIR__V1__RAFT_APPENDED__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_appended__get_packed_size
+                     (const Sfmedir__V1__RaftAppended *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_appended__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_appended__pack
+                     (const Sfmedir__V1__RaftAppended *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_appended__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_appended__pack_to_buffer
+                     (const Sfmedir__V1__RaftAppended *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_appended__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftAppended *
+       sfmedir__v1__raft_appended__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftAppended *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_appended__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_appended__free_unpacked
+                     (Sfmedir__V1__RaftAppended *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_appended__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_heartbeat__init
+                     (Sfmedir__V1__RaftHeartbeat         *message)
+{
+  static const Sfmedir__V1__RaftHeartbeat init_value = SFMEDIR__V1__RAFT_HEARTBEAT__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_heartbeat__get_packed_size
+                     (const Sfmedir__V1__RaftHeartbeat *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_heartbeat__pack
+                     (const Sfmedir__V1__RaftHeartbeat *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_heartbeat__pack_to_buffer
+                     (const Sfmedir__V1__RaftHeartbeat *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftHeartbeat *
+       sfmedir__v1__raft_heartbeat__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftHeartbeat *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_heartbeat__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_heartbeat__free_unpacked
+                     (Sfmedir__V1__RaftHeartbeat *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_heartbeat_answer__init
+                     (Sfmedir__V1__RaftHeartbeatAnswer         *message)
+{
+  static const Sfmedir__V1__RaftHeartbeatAnswer init_value = SFMEDIR__V1__RAFT_HEARTBEAT_ANSWER__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_heartbeat_answer__get_packed_size
+                     (const Sfmedir__V1__RaftHeartbeatAnswer *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat_answer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_heartbeat_answer__pack
+                     (const Sfmedir__V1__RaftHeartbeatAnswer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat_answer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_heartbeat_answer__pack_to_buffer
+                     (const Sfmedir__V1__RaftHeartbeatAnswer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat_answer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftHeartbeatAnswer *
+       sfmedir__v1__raft_heartbeat_answer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftHeartbeatAnswer *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_heartbeat_answer__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_heartbeat_answer__free_unpacked
+                     (Sfmedir__V1__RaftHeartbeatAnswer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_heartbeat_answer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_base__init
+                     (Sfmedir__V1__RaftBase         *message)
+{
+  static const Sfmedir__V1__RaftBase init_value = SFMEDIR__V1__RAFT_BASE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_base__get_packed_size
+                     (const Sfmedir__V1__RaftBase *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_base__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_base__pack
+                     (const Sfmedir__V1__RaftBase *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_base__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_base__pack_to_buffer
+                     (const Sfmedir__V1__RaftBase *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_base__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftBase *
+       sfmedir__v1__raft_base__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftBase *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_base__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_base__free_unpacked
+                     (Sfmedir__V1__RaftBase *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_base__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_message__init
+                     (Sfmedir__V1__RaftMessage         *message)
+{
+  static const Sfmedir__V1__RaftMessage init_value = SFMEDIR__V1__RAFT_MESSAGE__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_message__get_packed_size
+                     (const Sfmedir__V1__RaftMessage *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_message__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_message__pack
+                     (const Sfmedir__V1__RaftMessage *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_message__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_message__pack_to_buffer
+                     (const Sfmedir__V1__RaftMessage *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_message__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftMessage *
+       sfmedir__v1__raft_message__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftMessage *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_message__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_message__free_unpacked
+                     (Sfmedir__V1__RaftMessage *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_message__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_messages__init
+                     (Sfmedir__V1__RaftMessages         *message)
+{
+  static const Sfmedir__V1__RaftMessages init_value = SFMEDIR__V1__RAFT_MESSAGES__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_messages__get_packed_size
+                     (const Sfmedir__V1__RaftMessages *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_messages__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_messages__pack
+                     (const Sfmedir__V1__RaftMessages *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_messages__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_messages__pack_to_buffer
+                     (const Sfmedir__V1__RaftMessages *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_messages__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftMessages *
+       sfmedir__v1__raft_messages__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftMessages *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_messages__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_messages__free_unpacked
+                     (Sfmedir__V1__RaftMessages *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_messages__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_snapshot_header__init
+                     (Sfmedir__V1__RaftSnapshotHeader         *message)
+{
+  static const Sfmedir__V1__RaftSnapshotHeader init_value = SFMEDIR__V1__RAFT_SNAPSHOT_HEADER__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_snapshot_header__get_packed_size
+                     (const Sfmedir__V1__RaftSnapshotHeader *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_header__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_snapshot_header__pack
+                     (const Sfmedir__V1__RaftSnapshotHeader *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_header__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_snapshot_header__pack_to_buffer
+                     (const Sfmedir__V1__RaftSnapshotHeader *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_header__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftSnapshotHeader *
+       sfmedir__v1__raft_snapshot_header__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftSnapshotHeader *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_snapshot_header__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_snapshot_header__free_unpacked
+                     (Sfmedir__V1__RaftSnapshotHeader *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_header__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__raft_snapshot_reply__init
+                     (Sfmedir__V1__RaftSnapshotReply         *message)
+{
+  static const Sfmedir__V1__RaftSnapshotReply init_value = SFMEDIR__V1__RAFT_SNAPSHOT_REPLY__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__raft_snapshot_reply__get_packed_size
+                     (const Sfmedir__V1__RaftSnapshotReply *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_reply__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__raft_snapshot_reply__pack
+                     (const Sfmedir__V1__RaftSnapshotReply *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_reply__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__raft_snapshot_reply__pack_to_buffer
+                     (const Sfmedir__V1__RaftSnapshotReply *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_reply__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__RaftSnapshotReply *
+       sfmedir__v1__raft_snapshot_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__RaftSnapshotReply *)
+     protobuf_c_message_unpack (&sfmedir__v1__raft_snapshot_reply__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__raft_snapshot_reply__free_unpacked
+                     (Sfmedir__V1__RaftSnapshotReply *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__raft_snapshot_reply__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__state_mark__init
+                     (Sfmedir__V1__StateMark         *message)
+{
+  static const Sfmedir__V1__StateMark init_value = SFMEDIR__V1__STATE_MARK__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__state_mark__get_packed_size
+                     (const Sfmedir__V1__StateMark *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__state_mark__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__state_mark__pack
+                     (const Sfmedir__V1__StateMark *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__state_mark__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__state_mark__pack_to_buffer
+                     (const Sfmedir__V1__StateMark *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__state_mark__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__StateMark *
+       sfmedir__v1__state_mark__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__StateMark *)
+     protobuf_c_message_unpack (&sfmedir__v1__state_mark__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__state_mark__free_unpacked
+                     (Sfmedir__V1__StateMark *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__state_mark__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__state_marks__init
+                     (Sfmedir__V1__StateMarks         *message)
+{
+  static const Sfmedir__V1__StateMarks init_value = SFMEDIR__V1__STATE_MARKS__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__state_marks__get_packed_size
+                     (const Sfmedir__V1__StateMarks *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__state_marks__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__state_marks__pack
+                     (const Sfmedir__V1__StateMarks *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__state_marks__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__state_marks__pack_to_buffer
+                     (const Sfmedir__V1__StateMarks *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__state_marks__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__StateMarks *
+       sfmedir__v1__state_marks__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__StateMarks *)
+     protobuf_c_message_unpack (&sfmedir__v1__state_marks__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__state_marks__free_unpacked
+                     (Sfmedir__V1__StateMarks *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__state_marks__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__member_health__init
+                     (Sfmedir__V1__MemberHealth         *message)
+{
+  static const Sfmedir__V1__MemberHealth init_value = SFMEDIR__V1__MEMBER_HEALTH__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__member_health__get_packed_size
+                     (const Sfmedir__V1__MemberHealth *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__member_health__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__member_health__pack
+                     (const Sfmedir__V1__MemberHealth *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__member_health__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__member_health__pack_to_buffer
+                     (const Sfmedir__V1__MemberHealth *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__member_health__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__MemberHealth *
+       sfmedir__v1__member_health__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__MemberHealth *)
+     protobuf_c_message_unpack (&sfmedir__v1__member_health__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__member_health__free_unpacked
+                     (Sfmedir__V1__MemberHealth *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__member_health__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__consensus_status_reply__init
+                     (Sfmedir__V1__ConsensusStatusReply         *message)
+{
+  static const Sfmedir__V1__ConsensusStatusReply init_value = SFMEDIR__V1__CONSENSUS_STATUS_REPLY__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__consensus_status_reply__get_packed_size
+                     (const Sfmedir__V1__ConsensusStatusReply *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__consensus_status_reply__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__consensus_status_reply__pack
+                     (const Sfmedir__V1__ConsensusStatusReply *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__consensus_status_reply__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__consensus_status_reply__pack_to_buffer
+                     (const Sfmedir__V1__ConsensusStatusReply *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__consensus_status_reply__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ConsensusStatusReply *
+       sfmedir__v1__consensus_status_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ConsensusStatusReply *)
+     protobuf_c_message_unpack (&sfmedir__v1__consensus_status_reply__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__consensus_status_reply__free_unpacked
+                     (Sfmedir__V1__ConsensusStatusReply *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__consensus_status_reply__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__transfer_leadership_request__init
+                     (Sfmedir__V1__TransferLeadershipRequest         *message)
+{
+  static const Sfmedir__V1__TransferLeadershipRequest init_value = SFMEDIR__V1__TRANSFER_LEADERSHIP_REQUEST__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__transfer_leadership_request__get_packed_size
+                     (const Sfmedir__V1__TransferLeadershipRequest *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__transfer_leadership_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__transfer_leadership_request__pack
+                     (const Sfmedir__V1__TransferLeadershipRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__transfer_leadership_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__transfer_leadership_request__pack_to_buffer
+                     (const Sfmedir__V1__TransferLeadershipRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__transfer_leadership_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__TransferLeadershipRequest *
+       sfmedir__v1__transfer_leadership_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__TransferLeadershipRequest *)
+     protobuf_c_message_unpack (&sfmedir__v1__transfer_leadership_request__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__transfer_leadership_request__free_unpacked
+                     (Sfmedir__V1__TransferLeadershipRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__transfer_leadership_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   sfmedir__v1__replace_member_request__init
+                     (Sfmedir__V1__ReplaceMemberRequest         *message)
+{
+  static const Sfmedir__V1__ReplaceMemberRequest init_value = SFMEDIR__V1__REPLACE_MEMBER_REQUEST__INIT;
+  *message = init_value;
+}
+size_t sfmedir__v1__replace_member_request__get_packed_size
+                     (const Sfmedir__V1__ReplaceMemberRequest *message)
+{
+  assert(message->base.descriptor == &sfmedir__v1__replace_member_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t sfmedir__v1__replace_member_request__pack
+                     (const Sfmedir__V1__ReplaceMemberRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &sfmedir__v1__replace_member_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t sfmedir__v1__replace_member_request__pack_to_buffer
+                     (const Sfmedir__V1__ReplaceMemberRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &sfmedir__v1__replace_member_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Sfmedir__V1__ReplaceMemberRequest *
+       sfmedir__v1__replace_member_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Sfmedir__V1__ReplaceMemberRequest *)
+     protobuf_c_message_unpack (&sfmedir__v1__replace_member_request__descriptor,
+                                allocator, len, data);
+}
+void   sfmedir__v1__replace_member_request__free_unpacked
+                     (Sfmedir__V1__ReplaceMemberRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &sfmedir__v1__replace_member_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor sfmedir__v1__shadow_placement__field_descriptors[4] =
 {
   {
@@ -1741,3 +2506,1434 @@ const ProtobufCMessageDescriptor sfmedir__v1__log_outcome__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__log_outcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_request_vote__field_descriptors[4] =
+{
+  {
+    "last_term",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftRequestVote, last_term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_index",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftRequestVote, last_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "pre_vote",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftRequestVote, pre_vote),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "transfer",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftRequestVote, transfer),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_request_vote__field_indices_by_name[] = {
+  1,   /* field[1] = last_index */
+  0,   /* field[0] = last_term */
+  2,   /* field[2] = pre_vote */
+  3,   /* field[3] = transfer */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_request_vote__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_request_vote__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftRequestVote",
+  "RaftRequestVote",
+  "Sfmedir__V1__RaftRequestVote",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftRequestVote),
+  4,
+  sfmedir__v1__raft_request_vote__field_descriptors,
+  sfmedir__v1__raft_request_vote__field_indices_by_name,
+  1,  sfmedir__v1__raft_request_vote__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_request_vote__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_vote__field_descriptors[2] =
+{
+  {
+    "pre_vote",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftVote, pre_vote),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "granted",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftVote, granted),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_vote__field_indices_by_name[] = {
+  1,   /* field[1] = granted */
+  0,   /* field[0] = pre_vote */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_vote__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_vote__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftVote",
+  "RaftVote",
+  "Sfmedir__V1__RaftVote",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftVote),
+  2,
+  sfmedir__v1__raft_vote__field_descriptors,
+  sfmedir__v1__raft_vote__field_indices_by_name,
+  1,  sfmedir__v1__raft_vote__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_vote__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_append__field_descriptors[4] =
+{
+  {
+    "previous_term",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppend, previous_term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "previous_index",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppend, previous_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "entries",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppend, entries),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "commit",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppend, commit),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_append__field_indices_by_name[] = {
+  3,   /* field[3] = commit */
+  2,   /* field[2] = entries */
+  1,   /* field[1] = previous_index */
+  0,   /* field[0] = previous_term */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_append__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_append__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftAppend",
+  "RaftAppend",
+  "Sfmedir__V1__RaftAppend",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftAppend),
+  4,
+  sfmedir__v1__raft_append__field_descriptors,
+  sfmedir__v1__raft_append__field_indices_by_name,
+  1,  sfmedir__v1__raft_append__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_append__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_appended__field_descriptors[5] =
+{
+  {
+    "matches",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppended, matches),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "matched",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppended, matched),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "previous",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppended, previous),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hint_term",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppended, hint_term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hint_index",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftAppended, hint_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_appended__field_indices_by_name[] = {
+  4,   /* field[4] = hint_index */
+  3,   /* field[3] = hint_term */
+  1,   /* field[1] = matched */
+  0,   /* field[0] = matches */
+  2,   /* field[2] = previous */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_appended__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_appended__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftAppended",
+  "RaftAppended",
+  "Sfmedir__V1__RaftAppended",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftAppended),
+  5,
+  sfmedir__v1__raft_appended__field_descriptors,
+  sfmedir__v1__raft_appended__field_indices_by_name,
+  1,  sfmedir__v1__raft_appended__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_appended__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_heartbeat__field_descriptors[5] =
+{
+  {
+    "commit",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeat, commit),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "matched",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeat, matched),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "round",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeat, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "answered",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeat, answered),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "retained",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeat, retained),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_heartbeat__field_indices_by_name[] = {
+  3,   /* field[3] = answered */
+  0,   /* field[0] = commit */
+  1,   /* field[1] = matched */
+  4,   /* field[4] = retained */
+  2,   /* field[2] = round */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_heartbeat__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_heartbeat__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftHeartbeat",
+  "RaftHeartbeat",
+  "Sfmedir__V1__RaftHeartbeat",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftHeartbeat),
+  5,
+  sfmedir__v1__raft_heartbeat__field_descriptors,
+  sfmedir__v1__raft_heartbeat__field_indices_by_name,
+  1,  sfmedir__v1__raft_heartbeat__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_heartbeat__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_heartbeat_answer__field_descriptors[2] =
+{
+  {
+    "round",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeatAnswer, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "full",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeatAnswer, full),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_heartbeat_answer__field_indices_by_name[] = {
+  1,   /* field[1] = full */
+  0,   /* field[0] = round */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_heartbeat_answer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_heartbeat_answer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftHeartbeatAnswer",
+  "RaftHeartbeatAnswer",
+  "Sfmedir__V1__RaftHeartbeatAnswer",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftHeartbeatAnswer),
+  2,
+  sfmedir__v1__raft_heartbeat_answer__field_descriptors,
+  sfmedir__v1__raft_heartbeat_answer__field_indices_by_name,
+  1,  sfmedir__v1__raft_heartbeat_answer__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_heartbeat_answer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_base__field_descriptors[3] =
+{
+  {
+    "term",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftBase, term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "index",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftBase, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "membership",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftBase, membership),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_base__field_indices_by_name[] = {
+  1,   /* field[1] = index */
+  2,   /* field[2] = membership */
+  0,   /* field[0] = term */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_base__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_base__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftBase",
+  "RaftBase",
+  "Sfmedir__V1__RaftBase",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftBase),
+  3,
+  sfmedir__v1__raft_base__field_descriptors,
+  sfmedir__v1__raft_base__field_indices_by_name,
+  1,  sfmedir__v1__raft_base__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_base__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_message__field_descriptors[9] =
+{
+  {
+    "term",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "request_vote",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, request_vote),
+    &sfmedir__v1__raft_request_vote__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "vote",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, vote),
+    &sfmedir__v1__raft_vote__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "append",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, append),
+    &sfmedir__v1__raft_append__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "appended",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, appended),
+    &sfmedir__v1__raft_appended__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "heartbeat",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, heartbeat),
+    &sfmedir__v1__raft_heartbeat__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "heartbeat_answer",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, heartbeat_answer),
+    &sfmedir__v1__raft_heartbeat_answer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "install_base",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, install_base),
+    &sfmedir__v1__raft_base__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "timeout_now",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessage, timeout_now),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_message__field_indices_by_name[] = {
+  3,   /* field[3] = append */
+  4,   /* field[4] = appended */
+  5,   /* field[5] = heartbeat */
+  6,   /* field[6] = heartbeat_answer */
+  7,   /* field[7] = install_base */
+  1,   /* field[1] = request_vote */
+  0,   /* field[0] = term */
+  8,   /* field[8] = timeout_now */
+  2,   /* field[2] = vote */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_message__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 9 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_message__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftMessage",
+  "RaftMessage",
+  "Sfmedir__V1__RaftMessage",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftMessage),
+  9,
+  sfmedir__v1__raft_message__field_descriptors,
+  sfmedir__v1__raft_message__field_indices_by_name,
+  1,  sfmedir__v1__raft_message__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_message__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_messages__field_descriptors[3] =
+{
+  {
+    "from",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessages, from),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "to",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftMessages, to),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "messages",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Sfmedir__V1__RaftMessages, n_messages),
+    offsetof(Sfmedir__V1__RaftMessages, messages),
+    &sfmedir__v1__raft_message__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_messages__field_indices_by_name[] = {
+  0,   /* field[0] = from */
+  2,   /* field[2] = messages */
+  1,   /* field[1] = to */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_messages__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_messages__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftMessages",
+  "RaftMessages",
+  "Sfmedir__V1__RaftMessages",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftMessages),
+  3,
+  sfmedir__v1__raft_messages__field_descriptors,
+  sfmedir__v1__raft_messages__field_indices_by_name,
+  1,  sfmedir__v1__raft_messages__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_messages__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_snapshot_header__field_descriptors[6] =
+{
+  {
+    "from",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotHeader, from),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "to",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotHeader, to),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "term",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotHeader, term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "log_base",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotHeader, log_base),
+    &sfmedir__v1__raft_base__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "size_bytes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotHeader, size_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "digest",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotHeader, digest),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_snapshot_header__field_indices_by_name[] = {
+  5,   /* field[5] = digest */
+  0,   /* field[0] = from */
+  3,   /* field[3] = log_base */
+  4,   /* field[4] = size_bytes */
+  2,   /* field[2] = term */
+  1,   /* field[1] = to */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_snapshot_header__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_snapshot_header__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftSnapshotHeader",
+  "RaftSnapshotHeader",
+  "Sfmedir__V1__RaftSnapshotHeader",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftSnapshotHeader),
+  6,
+  sfmedir__v1__raft_snapshot_header__field_descriptors,
+  sfmedir__v1__raft_snapshot_header__field_indices_by_name,
+  1,  sfmedir__v1__raft_snapshot_header__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_snapshot_header__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_snapshot_reply__field_descriptors[2] =
+{
+  {
+    "installed",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotReply, installed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "index",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftSnapshotReply, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__raft_snapshot_reply__field_indices_by_name[] = {
+  1,   /* field[1] = index */
+  0,   /* field[0] = installed */
+};
+static const ProtobufCIntRange sfmedir__v1__raft_snapshot_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__raft_snapshot_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.RaftSnapshotReply",
+  "RaftSnapshotReply",
+  "Sfmedir__V1__RaftSnapshotReply",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__RaftSnapshotReply),
+  2,
+  sfmedir__v1__raft_snapshot_reply__field_descriptors,
+  sfmedir__v1__raft_snapshot_reply__field_indices_by_name,
+  1,  sfmedir__v1__raft_snapshot_reply__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__raft_snapshot_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__state_mark__field_descriptors[2] =
+{
+  {
+    "index",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__StateMark, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "hash",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__StateMark, hash),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__state_mark__field_indices_by_name[] = {
+  1,   /* field[1] = hash */
+  0,   /* field[0] = index */
+};
+static const ProtobufCIntRange sfmedir__v1__state_mark__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__state_mark__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.StateMark",
+  "StateMark",
+  "Sfmedir__V1__StateMark",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__StateMark),
+  2,
+  sfmedir__v1__state_mark__field_descriptors,
+  sfmedir__v1__state_mark__field_indices_by_name,
+  1,  sfmedir__v1__state_mark__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__state_mark__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__state_marks__field_descriptors[1] =
+{
+  {
+    "marks",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Sfmedir__V1__StateMarks, n_marks),
+    offsetof(Sfmedir__V1__StateMarks, marks),
+    &sfmedir__v1__state_mark__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__state_marks__field_indices_by_name[] = {
+  0,   /* field[0] = marks */
+};
+static const ProtobufCIntRange sfmedir__v1__state_marks__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__state_marks__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.StateMarks",
+  "StateMarks",
+  "Sfmedir__V1__StateMarks",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__StateMarks),
+  1,
+  sfmedir__v1__state_marks__field_descriptors,
+  sfmedir__v1__state_marks__field_indices_by_name,
+  1,  sfmedir__v1__state_marks__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__state_marks__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__member_health__field_descriptors[7] =
+{
+  {
+    "node",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__MemberHealth, node),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "address",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__MemberHealth, address),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "witness",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__MemberHealth, witness),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "leader",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__MemberHealth, leader),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "match",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__MemberHealth, match),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "milliseconds_since_heard",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__MemberHealth, milliseconds_since_heard),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "leaving",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__MemberHealth, leaving),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__member_health__field_indices_by_name[] = {
+  1,   /* field[1] = address */
+  3,   /* field[3] = leader */
+  6,   /* field[6] = leaving */
+  4,   /* field[4] = match */
+  5,   /* field[5] = milliseconds_since_heard */
+  0,   /* field[0] = node */
+  2,   /* field[2] = witness */
+};
+static const ProtobufCIntRange sfmedir__v1__member_health__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 7 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__member_health__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.MemberHealth",
+  "MemberHealth",
+  "Sfmedir__V1__MemberHealth",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__MemberHealth),
+  7,
+  sfmedir__v1__member_health__field_descriptors,
+  sfmedir__v1__member_health__field_indices_by_name,
+  1,  sfmedir__v1__member_health__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__member_health__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__consensus_status_reply__field_descriptors[12] =
+{
+  {
+    "node",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, node),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "witness",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, witness),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "term",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, term),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "role",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, role),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "leader",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, leader),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_index",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, last_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "commit_index",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, commit_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "applied_index",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, applied_index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "log_bytes",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, log_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "members",
+    10,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Sfmedir__V1__ConsensusStatusReply, n_members),
+    offsetof(Sfmedir__V1__ConsensusStatusReply, members),
+    &sfmedir__v1__member_health__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "halted",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, halted),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "alarm",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ConsensusStatusReply, alarm),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__consensus_status_reply__field_indices_by_name[] = {
+  11,   /* field[11] = alarm */
+  7,   /* field[7] = applied_index */
+  6,   /* field[6] = commit_index */
+  10,   /* field[10] = halted */
+  5,   /* field[5] = last_index */
+  4,   /* field[4] = leader */
+  8,   /* field[8] = log_bytes */
+  9,   /* field[9] = members */
+  0,   /* field[0] = node */
+  3,   /* field[3] = role */
+  2,   /* field[2] = term */
+  1,   /* field[1] = witness */
+};
+static const ProtobufCIntRange sfmedir__v1__consensus_status_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 12 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__consensus_status_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ConsensusStatusReply",
+  "ConsensusStatusReply",
+  "Sfmedir__V1__ConsensusStatusReply",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ConsensusStatusReply),
+  12,
+  sfmedir__v1__consensus_status_reply__field_descriptors,
+  sfmedir__v1__consensus_status_reply__field_indices_by_name,
+  1,  sfmedir__v1__consensus_status_reply__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__consensus_status_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__transfer_leadership_request__field_descriptors[1] =
+{
+  {
+    "to",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__TransferLeadershipRequest, to),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__transfer_leadership_request__field_indices_by_name[] = {
+  0,   /* field[0] = to */
+};
+static const ProtobufCIntRange sfmedir__v1__transfer_leadership_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__transfer_leadership_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.TransferLeadershipRequest",
+  "TransferLeadershipRequest",
+  "Sfmedir__V1__TransferLeadershipRequest",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__TransferLeadershipRequest),
+  1,
+  sfmedir__v1__transfer_leadership_request__field_descriptors,
+  sfmedir__v1__transfer_leadership_request__field_indices_by_name,
+  1,  sfmedir__v1__transfer_leadership_request__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__transfer_leadership_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor sfmedir__v1__replace_member_request__field_descriptors[3] =
+{
+  {
+    "old_node",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ReplaceMemberRequest, old_node),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "new_node",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ReplaceMemberRequest, new_node),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "address",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ReplaceMemberRequest, address),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned sfmedir__v1__replace_member_request__field_indices_by_name[] = {
+  2,   /* field[2] = address */
+  1,   /* field[1] = new_node */
+  0,   /* field[0] = old_node */
+};
+static const ProtobufCIntRange sfmedir__v1__replace_member_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor sfmedir__v1__replace_member_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.ReplaceMemberRequest",
+  "ReplaceMemberRequest",
+  "Sfmedir__V1__ReplaceMemberRequest",
+  "sfmedir.v1",
+  sizeof(Sfmedir__V1__ReplaceMemberRequest),
+  3,
+  sfmedir__v1__replace_member_request__field_descriptors,
+  sfmedir__v1__replace_member_request__field_indices_by_name,
+  1,  sfmedir__v1__replace_member_request__number_ranges,
+  (ProtobufCMessageInit) sfmedir__v1__replace_member_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCMethodDescriptor sfmedir__v1__consensus__method_descriptors[6] =
+{
+  { "Exchange", &sfmedir__v1__raft_messages__descriptor, &sfmedir__v1__empty__descriptor },
+  { "InstallSnapshot", &sfmedir__v1__raft_snapshot_header__descriptor, &sfmedir__v1__raft_snapshot_reply__descriptor },
+  { "ListStateMarks", &sfmedir__v1__empty__descriptor, &sfmedir__v1__state_marks__descriptor },
+  { "ConsensusStatus", &sfmedir__v1__empty__descriptor, &sfmedir__v1__consensus_status_reply__descriptor },
+  { "TransferLeadership", &sfmedir__v1__transfer_leadership_request__descriptor, &sfmedir__v1__consensus_status_reply__descriptor },
+  { "ReplaceMember", &sfmedir__v1__replace_member_request__descriptor, &sfmedir__v1__empty__descriptor },
+};
+const unsigned sfmedir__v1__consensus__method_indices_by_name[] = {
+  3,        /* ConsensusStatus */
+  0,        /* Exchange */
+  1,        /* InstallSnapshot */
+  2,        /* ListStateMarks */
+  5,        /* ReplaceMember */
+  4         /* TransferLeadership */
+};
+const ProtobufCServiceDescriptor sfmedir__v1__consensus__descriptor =
+{
+  PROTOBUF_C__SERVICE_DESCRIPTOR_MAGIC,
+  "sfmedir.v1.Consensus",
+  "Consensus",
+  "Sfmedir__V1__Consensus",
+  "sfmedir.v1",
+  6,
+  sfmedir__v1__consensus__method_descriptors,
+  sfmedir__v1__consensus__method_indices_by_name
+};
+void sfmedir__v1__consensus__exchange(ProtobufCService *service,
+                                      const Sfmedir__V1__RaftMessages *input,
+                                      Sfmedir__V1__Empty_Closure closure,
+                                      void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__consensus__descriptor);
+  service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__consensus__install_snapshot(ProtobufCService *service,
+                                              const Sfmedir__V1__RaftSnapshotHeader *input,
+                                              Sfmedir__V1__RaftSnapshotReply_Closure closure,
+                                              void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__consensus__descriptor);
+  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__consensus__list_state_marks(ProtobufCService *service,
+                                              const Sfmedir__V1__Empty *input,
+                                              Sfmedir__V1__StateMarks_Closure closure,
+                                              void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__consensus__descriptor);
+  service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__consensus__consensus_status(ProtobufCService *service,
+                                              const Sfmedir__V1__Empty *input,
+                                              Sfmedir__V1__ConsensusStatusReply_Closure closure,
+                                              void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__consensus__descriptor);
+  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__consensus__transfer_leadership(ProtobufCService *service,
+                                                 const Sfmedir__V1__TransferLeadershipRequest *input,
+                                                 Sfmedir__V1__ConsensusStatusReply_Closure closure,
+                                                 void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__consensus__descriptor);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__consensus__replace_member(ProtobufCService *service,
+                                            const Sfmedir__V1__ReplaceMemberRequest *input,
+                                            Sfmedir__V1__Empty_Closure closure,
+                                            void *closure_data)
+{
+  assert(service->descriptor == &sfmedir__v1__consensus__descriptor);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void sfmedir__v1__consensus__init (Sfmedir__V1__Consensus_Service *service,
+                                   Sfmedir__V1__Consensus_ServiceDestroy destroy)
+{
+  protobuf_c_service_generated_init (&service->base,
+                                     &sfmedir__v1__consensus__descriptor,
+                                     (ProtobufCServiceDestroy) destroy);
+}

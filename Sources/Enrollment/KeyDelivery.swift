@@ -24,7 +24,7 @@ public enum KeyDelivery {
     switch role {
     case .imageOwner, .imageUser: [.image, .index]
     case .master: [.threshold]
-    case .keyControl, .slave, .operatorTool: []
+    case .keyControl, .witness, .slave, .operatorTool: []
     }
   }
 

@@ -86,6 +86,8 @@ public struct Raft: Sendable {
     electionDeadline = now
     refreshMembership()
     postponeElection()
+    // Nobody else could lead.
+    if membership.members.map(\.id) == [id] { electionDeadline = now }
   }
 
   /// What became of an event.
@@ -131,6 +133,15 @@ public struct Raft: Sendable {
   public var peers: [(id: NodeID, match: Index, ticksSinceHeard: Tick)] {
     (leading?.progress ?? [:]).map { ($0.key, $0.value.match, now - min(now, $0.value.lastHeard)) }
       .sorted { $0.id < $1.id }
+  }
+
+  /// When the next `.tick` is due, at the latest.
+  public var nextTick: Tick {
+    switch role {
+    case .leader: min(leading!.nextHeartbeat, now + configuration.heartbeatTicks)
+    case .preCandidate: min(electionDeadline, nextPreVote)
+    case .follower, .candidate: electionDeadline
+    }
   }
 
   /// What a snapshot of the state as of an applied entry says of the log; nil where it is not in the log any more.

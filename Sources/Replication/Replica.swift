@@ -34,6 +34,11 @@ public struct Replica: Sendable {
     public var id: UInt64
     /// Of its entry in the batch.
     public var offset: Int
+
+    public init(id: UInt64, offset: Int) {
+      self.id = id
+      self.offset = offset
+    }
   }
 
   public enum Failure: Sendable, Equatable {

@@ -30,6 +30,23 @@ typedef struct Sfmedir__V1__ForgetSlave Sfmedir__V1__ForgetSlave;
 typedef struct Sfmedir__V1__SetQuota Sfmedir__V1__SetQuota;
 typedef struct Sfmedir__V1__LogCommand Sfmedir__V1__LogCommand;
 typedef struct Sfmedir__V1__LogOutcome Sfmedir__V1__LogOutcome;
+typedef struct Sfmedir__V1__RaftRequestVote Sfmedir__V1__RaftRequestVote;
+typedef struct Sfmedir__V1__RaftVote Sfmedir__V1__RaftVote;
+typedef struct Sfmedir__V1__RaftAppend Sfmedir__V1__RaftAppend;
+typedef struct Sfmedir__V1__RaftAppended Sfmedir__V1__RaftAppended;
+typedef struct Sfmedir__V1__RaftHeartbeat Sfmedir__V1__RaftHeartbeat;
+typedef struct Sfmedir__V1__RaftHeartbeatAnswer Sfmedir__V1__RaftHeartbeatAnswer;
+typedef struct Sfmedir__V1__RaftBase Sfmedir__V1__RaftBase;
+typedef struct Sfmedir__V1__RaftMessage Sfmedir__V1__RaftMessage;
+typedef struct Sfmedir__V1__RaftMessages Sfmedir__V1__RaftMessages;
+typedef struct Sfmedir__V1__RaftSnapshotHeader Sfmedir__V1__RaftSnapshotHeader;
+typedef struct Sfmedir__V1__RaftSnapshotReply Sfmedir__V1__RaftSnapshotReply;
+typedef struct Sfmedir__V1__StateMark Sfmedir__V1__StateMark;
+typedef struct Sfmedir__V1__StateMarks Sfmedir__V1__StateMarks;
+typedef struct Sfmedir__V1__MemberHealth Sfmedir__V1__MemberHealth;
+typedef struct Sfmedir__V1__ConsensusStatusReply Sfmedir__V1__ConsensusStatusReply;
+typedef struct Sfmedir__V1__TransferLeadershipRequest Sfmedir__V1__TransferLeadershipRequest;
+typedef struct Sfmedir__V1__ReplaceMemberRequest Sfmedir__V1__ReplaceMemberRequest;
 
 
 /* --- enums --- */
@@ -299,6 +316,299 @@ struct  Sfmedir__V1__LogOutcome
     , 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0 }
 
 
+struct  Sfmedir__V1__RaftRequestVote
+{
+  ProtobufCMessage base;
+  uint64_t last_term;
+  uint64_t last_index;
+  protobuf_c_boolean pre_vote;
+  /*
+   * The leader itself asked for this election.
+   */
+  protobuf_c_boolean transfer;
+};
+#define SFMEDIR__V1__RAFT_REQUEST_VOTE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_request_vote__descriptor) \
+    , 0, 0, 0, 0 }
+
+
+struct  Sfmedir__V1__RaftVote
+{
+  ProtobufCMessage base;
+  protobuf_c_boolean pre_vote;
+  protobuf_c_boolean granted;
+};
+#define SFMEDIR__V1__RAFT_VOTE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_vote__descriptor) \
+    , 0, 0 }
+
+
+struct  Sfmedir__V1__RaftAppend
+{
+  ProtobufCMessage base;
+  uint64_t previous_term;
+  uint64_t previous_index;
+  /*
+   * As in the journal (docs/formats/raft-log.md), one behind the other.
+   */
+  ProtobufCBinaryData entries;
+  uint64_t commit;
+};
+#define SFMEDIR__V1__RAFT_APPEND__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_append__descriptor) \
+    , 0, 0, {0,NULL}, 0 }
+
+
+struct  Sfmedir__V1__RaftAppended
+{
+  ProtobufCMessage base;
+  /*
+   * False: there is no such entry as `previous`, and the hint says where to look.
+   */
+  protobuf_c_boolean matches;
+  uint64_t matched;
+  uint64_t previous;
+  uint64_t hint_term;
+  uint64_t hint_index;
+};
+#define SFMEDIR__V1__RAFT_APPENDED__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_appended__descriptor) \
+    , 0, 0, 0, 0, 0 }
+
+
+struct  Sfmedir__V1__RaftHeartbeat
+{
+  ProtobufCMessage base;
+  uint64_t commit;
+  uint64_t matched;
+  uint64_t round;
+  uint64_t answered;
+  uint64_t retained;
+};
+#define SFMEDIR__V1__RAFT_HEARTBEAT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_heartbeat__descriptor) \
+    , 0, 0, 0, 0, 0 }
+
+
+struct  Sfmedir__V1__RaftHeartbeatAnswer
+{
+  ProtobufCMessage base;
+  uint64_t round;
+  /*
+   * The witness's log has reached its bound.
+   */
+  protobuf_c_boolean full;
+};
+#define SFMEDIR__V1__RAFT_HEARTBEAT_ANSWER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_heartbeat_answer__descriptor) \
+    , 0, 0 }
+
+
+struct  Sfmedir__V1__RaftBase
+{
+  ProtobufCMessage base;
+  uint64_t term;
+  uint64_t index;
+  /*
+   * As in the journal.
+   */
+  ProtobufCBinaryData membership;
+};
+#define SFMEDIR__V1__RAFT_BASE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_base__descriptor) \
+    , 0, 0, {0,NULL} }
+
+
+/*
+ * Exactly one of the fields behind `term` is set.
+ */
+struct  Sfmedir__V1__RaftMessage
+{
+  ProtobufCMessage base;
+  uint64_t term;
+  Sfmedir__V1__RaftRequestVote *request_vote;
+  Sfmedir__V1__RaftVote *vote;
+  Sfmedir__V1__RaftAppend *append;
+  Sfmedir__V1__RaftAppended *appended;
+  Sfmedir__V1__RaftHeartbeat *heartbeat;
+  Sfmedir__V1__RaftHeartbeatAnswer *heartbeat_answer;
+  Sfmedir__V1__RaftBase *install_base;
+  protobuf_c_boolean timeout_now;
+};
+#define SFMEDIR__V1__RAFT_MESSAGE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_message__descriptor) \
+    , 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0 }
+
+
+/*
+ * In order. What is lost, doubled or late does no harm.
+ */
+struct  Sfmedir__V1__RaftMessages
+{
+  ProtobufCMessage base;
+  char *from;
+  char *to;
+  size_t n_messages;
+  Sfmedir__V1__RaftMessage **messages;
+};
+#define SFMEDIR__V1__RAFT_MESSAGES__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_messages__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL }
+
+
+/*
+ * Before the bytes of a state.
+ */
+struct  Sfmedir__V1__RaftSnapshotHeader
+{
+  ProtobufCMessage base;
+  char *from;
+  char *to;
+  /*
+   * Of the leader that sends it.
+   */
+  uint64_t term;
+  Sfmedir__V1__RaftBase *log_base;
+  uint64_t size_bytes;
+  /*
+   * SHA-256 of the bytes that follow.
+   */
+  ProtobufCBinaryData digest;
+};
+#define SFMEDIR__V1__RAFT_SNAPSHOT_HEADER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_snapshot_header__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, NULL, 0, {0,NULL} }
+
+
+struct  Sfmedir__V1__RaftSnapshotReply
+{
+  ProtobufCMessage base;
+  /*
+   * False: it was of no use any more.
+   */
+  protobuf_c_boolean installed;
+  uint64_t index;
+};
+#define SFMEDIR__V1__RAFT_SNAPSHOT_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_snapshot_reply__descriptor) \
+    , 0, 0 }
+
+
+/*
+ * The state behind an entry, in short.
+ */
+struct  Sfmedir__V1__StateMark
+{
+  ProtobufCMessage base;
+  uint64_t index;
+  /*
+   * Over everything applied up to there, with its outcomes.
+   */
+  ProtobufCBinaryData hash;
+};
+#define SFMEDIR__V1__STATE_MARK__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__state_mark__descriptor) \
+    , 0, {0,NULL} }
+
+
+struct  Sfmedir__V1__StateMarks
+{
+  ProtobufCMessage base;
+  size_t n_marks;
+  Sfmedir__V1__StateMark **marks;
+};
+#define SFMEDIR__V1__STATE_MARKS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__state_marks__descriptor) \
+    , 0,NULL }
+
+
+struct  Sfmedir__V1__MemberHealth
+{
+  ProtobufCMessage base;
+  char *node;
+  char *address;
+  protobuf_c_boolean witness;
+  protobuf_c_boolean leader;
+  /*
+   * Entries that it has on stable storage, as a leader knows; 0 elsewhere.
+   */
+  uint64_t match;
+  /*
+   * Since it last answered the leader that tells this; 0 elsewhere and for itself.
+   */
+  uint64_t milliseconds_since_heard;
+  /*
+   * Is being replaced.
+   */
+  protobuf_c_boolean leaving;
+};
+#define SFMEDIR__V1__MEMBER_HEALTH__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__member_health__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0 }
+
+
+struct  Sfmedir__V1__ConsensusStatusReply
+{
+  ProtobufCMessage base;
+  char *node;
+  protobuf_c_boolean witness;
+  uint64_t term;
+  /*
+   * follower, preCandidate, candidate, leader
+   */
+  char *role;
+  /*
+   * Empty where none is known.
+   */
+  char *leader;
+  uint64_t last_index;
+  uint64_t commit_index;
+  uint64_t applied_index;
+  uint64_t log_bytes;
+  size_t n_members;
+  Sfmedir__V1__MemberHealth **members;
+  /*
+   * Why this node takes no part any more; empty where it does.
+   */
+  char *halted;
+  /*
+   * What an operator must look at; empty where there is nothing.
+   */
+  char *alarm;
+};
+#define SFMEDIR__V1__CONSENSUS_STATUS_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__consensus_status_reply__descriptor) \
+    , (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+
+
+struct  Sfmedir__V1__TransferLeadershipRequest
+{
+  ProtobufCMessage base;
+  /*
+   * Empty: any master.
+   */
+  char *to;
+};
+#define SFMEDIR__V1__TRANSFER_LEADERSHIP_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__transfer_leadership_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Sfmedir__V1__ReplaceMemberRequest
+{
+  ProtobufCMessage base;
+  char *old_node;
+  char *new_node;
+  /*
+   * host:port
+   */
+  char *address;
+};
+#define SFMEDIR__V1__REPLACE_MEMBER_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__replace_member_request__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+
+
 /* Sfmedir__V1__ShadowPlacement methods */
 void   sfmedir__v1__shadow_placement__init
                      (Sfmedir__V1__ShadowPlacement         *message);
@@ -565,6 +875,329 @@ Sfmedir__V1__LogOutcome *
 void   sfmedir__v1__log_outcome__free_unpacked
                      (Sfmedir__V1__LogOutcome *message,
                       ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftRequestVote methods */
+void   sfmedir__v1__raft_request_vote__init
+                     (Sfmedir__V1__RaftRequestVote         *message);
+size_t sfmedir__v1__raft_request_vote__get_packed_size
+                     (const Sfmedir__V1__RaftRequestVote   *message);
+size_t sfmedir__v1__raft_request_vote__pack
+                     (const Sfmedir__V1__RaftRequestVote   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_request_vote__pack_to_buffer
+                     (const Sfmedir__V1__RaftRequestVote   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftRequestVote *
+       sfmedir__v1__raft_request_vote__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_request_vote__free_unpacked
+                     (Sfmedir__V1__RaftRequestVote *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftVote methods */
+void   sfmedir__v1__raft_vote__init
+                     (Sfmedir__V1__RaftVote         *message);
+size_t sfmedir__v1__raft_vote__get_packed_size
+                     (const Sfmedir__V1__RaftVote   *message);
+size_t sfmedir__v1__raft_vote__pack
+                     (const Sfmedir__V1__RaftVote   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_vote__pack_to_buffer
+                     (const Sfmedir__V1__RaftVote   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftVote *
+       sfmedir__v1__raft_vote__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_vote__free_unpacked
+                     (Sfmedir__V1__RaftVote *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftAppend methods */
+void   sfmedir__v1__raft_append__init
+                     (Sfmedir__V1__RaftAppend         *message);
+size_t sfmedir__v1__raft_append__get_packed_size
+                     (const Sfmedir__V1__RaftAppend   *message);
+size_t sfmedir__v1__raft_append__pack
+                     (const Sfmedir__V1__RaftAppend   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_append__pack_to_buffer
+                     (const Sfmedir__V1__RaftAppend   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftAppend *
+       sfmedir__v1__raft_append__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_append__free_unpacked
+                     (Sfmedir__V1__RaftAppend *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftAppended methods */
+void   sfmedir__v1__raft_appended__init
+                     (Sfmedir__V1__RaftAppended         *message);
+size_t sfmedir__v1__raft_appended__get_packed_size
+                     (const Sfmedir__V1__RaftAppended   *message);
+size_t sfmedir__v1__raft_appended__pack
+                     (const Sfmedir__V1__RaftAppended   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_appended__pack_to_buffer
+                     (const Sfmedir__V1__RaftAppended   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftAppended *
+       sfmedir__v1__raft_appended__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_appended__free_unpacked
+                     (Sfmedir__V1__RaftAppended *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftHeartbeat methods */
+void   sfmedir__v1__raft_heartbeat__init
+                     (Sfmedir__V1__RaftHeartbeat         *message);
+size_t sfmedir__v1__raft_heartbeat__get_packed_size
+                     (const Sfmedir__V1__RaftHeartbeat   *message);
+size_t sfmedir__v1__raft_heartbeat__pack
+                     (const Sfmedir__V1__RaftHeartbeat   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_heartbeat__pack_to_buffer
+                     (const Sfmedir__V1__RaftHeartbeat   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftHeartbeat *
+       sfmedir__v1__raft_heartbeat__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_heartbeat__free_unpacked
+                     (Sfmedir__V1__RaftHeartbeat *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftHeartbeatAnswer methods */
+void   sfmedir__v1__raft_heartbeat_answer__init
+                     (Sfmedir__V1__RaftHeartbeatAnswer         *message);
+size_t sfmedir__v1__raft_heartbeat_answer__get_packed_size
+                     (const Sfmedir__V1__RaftHeartbeatAnswer   *message);
+size_t sfmedir__v1__raft_heartbeat_answer__pack
+                     (const Sfmedir__V1__RaftHeartbeatAnswer   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_heartbeat_answer__pack_to_buffer
+                     (const Sfmedir__V1__RaftHeartbeatAnswer   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftHeartbeatAnswer *
+       sfmedir__v1__raft_heartbeat_answer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_heartbeat_answer__free_unpacked
+                     (Sfmedir__V1__RaftHeartbeatAnswer *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftBase methods */
+void   sfmedir__v1__raft_base__init
+                     (Sfmedir__V1__RaftBase         *message);
+size_t sfmedir__v1__raft_base__get_packed_size
+                     (const Sfmedir__V1__RaftBase   *message);
+size_t sfmedir__v1__raft_base__pack
+                     (const Sfmedir__V1__RaftBase   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_base__pack_to_buffer
+                     (const Sfmedir__V1__RaftBase   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftBase *
+       sfmedir__v1__raft_base__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_base__free_unpacked
+                     (Sfmedir__V1__RaftBase *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftMessage methods */
+void   sfmedir__v1__raft_message__init
+                     (Sfmedir__V1__RaftMessage         *message);
+size_t sfmedir__v1__raft_message__get_packed_size
+                     (const Sfmedir__V1__RaftMessage   *message);
+size_t sfmedir__v1__raft_message__pack
+                     (const Sfmedir__V1__RaftMessage   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_message__pack_to_buffer
+                     (const Sfmedir__V1__RaftMessage   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftMessage *
+       sfmedir__v1__raft_message__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_message__free_unpacked
+                     (Sfmedir__V1__RaftMessage *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftMessages methods */
+void   sfmedir__v1__raft_messages__init
+                     (Sfmedir__V1__RaftMessages         *message);
+size_t sfmedir__v1__raft_messages__get_packed_size
+                     (const Sfmedir__V1__RaftMessages   *message);
+size_t sfmedir__v1__raft_messages__pack
+                     (const Sfmedir__V1__RaftMessages   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_messages__pack_to_buffer
+                     (const Sfmedir__V1__RaftMessages   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftMessages *
+       sfmedir__v1__raft_messages__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_messages__free_unpacked
+                     (Sfmedir__V1__RaftMessages *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftSnapshotHeader methods */
+void   sfmedir__v1__raft_snapshot_header__init
+                     (Sfmedir__V1__RaftSnapshotHeader         *message);
+size_t sfmedir__v1__raft_snapshot_header__get_packed_size
+                     (const Sfmedir__V1__RaftSnapshotHeader   *message);
+size_t sfmedir__v1__raft_snapshot_header__pack
+                     (const Sfmedir__V1__RaftSnapshotHeader   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_snapshot_header__pack_to_buffer
+                     (const Sfmedir__V1__RaftSnapshotHeader   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftSnapshotHeader *
+       sfmedir__v1__raft_snapshot_header__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_snapshot_header__free_unpacked
+                     (Sfmedir__V1__RaftSnapshotHeader *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__RaftSnapshotReply methods */
+void   sfmedir__v1__raft_snapshot_reply__init
+                     (Sfmedir__V1__RaftSnapshotReply         *message);
+size_t sfmedir__v1__raft_snapshot_reply__get_packed_size
+                     (const Sfmedir__V1__RaftSnapshotReply   *message);
+size_t sfmedir__v1__raft_snapshot_reply__pack
+                     (const Sfmedir__V1__RaftSnapshotReply   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__raft_snapshot_reply__pack_to_buffer
+                     (const Sfmedir__V1__RaftSnapshotReply   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__RaftSnapshotReply *
+       sfmedir__v1__raft_snapshot_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__raft_snapshot_reply__free_unpacked
+                     (Sfmedir__V1__RaftSnapshotReply *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__StateMark methods */
+void   sfmedir__v1__state_mark__init
+                     (Sfmedir__V1__StateMark         *message);
+size_t sfmedir__v1__state_mark__get_packed_size
+                     (const Sfmedir__V1__StateMark   *message);
+size_t sfmedir__v1__state_mark__pack
+                     (const Sfmedir__V1__StateMark   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__state_mark__pack_to_buffer
+                     (const Sfmedir__V1__StateMark   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__StateMark *
+       sfmedir__v1__state_mark__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__state_mark__free_unpacked
+                     (Sfmedir__V1__StateMark *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__StateMarks methods */
+void   sfmedir__v1__state_marks__init
+                     (Sfmedir__V1__StateMarks         *message);
+size_t sfmedir__v1__state_marks__get_packed_size
+                     (const Sfmedir__V1__StateMarks   *message);
+size_t sfmedir__v1__state_marks__pack
+                     (const Sfmedir__V1__StateMarks   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__state_marks__pack_to_buffer
+                     (const Sfmedir__V1__StateMarks   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__StateMarks *
+       sfmedir__v1__state_marks__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__state_marks__free_unpacked
+                     (Sfmedir__V1__StateMarks *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__MemberHealth methods */
+void   sfmedir__v1__member_health__init
+                     (Sfmedir__V1__MemberHealth         *message);
+size_t sfmedir__v1__member_health__get_packed_size
+                     (const Sfmedir__V1__MemberHealth   *message);
+size_t sfmedir__v1__member_health__pack
+                     (const Sfmedir__V1__MemberHealth   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__member_health__pack_to_buffer
+                     (const Sfmedir__V1__MemberHealth   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__MemberHealth *
+       sfmedir__v1__member_health__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__member_health__free_unpacked
+                     (Sfmedir__V1__MemberHealth *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ConsensusStatusReply methods */
+void   sfmedir__v1__consensus_status_reply__init
+                     (Sfmedir__V1__ConsensusStatusReply         *message);
+size_t sfmedir__v1__consensus_status_reply__get_packed_size
+                     (const Sfmedir__V1__ConsensusStatusReply   *message);
+size_t sfmedir__v1__consensus_status_reply__pack
+                     (const Sfmedir__V1__ConsensusStatusReply   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__consensus_status_reply__pack_to_buffer
+                     (const Sfmedir__V1__ConsensusStatusReply   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ConsensusStatusReply *
+       sfmedir__v1__consensus_status_reply__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__consensus_status_reply__free_unpacked
+                     (Sfmedir__V1__ConsensusStatusReply *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__TransferLeadershipRequest methods */
+void   sfmedir__v1__transfer_leadership_request__init
+                     (Sfmedir__V1__TransferLeadershipRequest         *message);
+size_t sfmedir__v1__transfer_leadership_request__get_packed_size
+                     (const Sfmedir__V1__TransferLeadershipRequest   *message);
+size_t sfmedir__v1__transfer_leadership_request__pack
+                     (const Sfmedir__V1__TransferLeadershipRequest   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__transfer_leadership_request__pack_to_buffer
+                     (const Sfmedir__V1__TransferLeadershipRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__TransferLeadershipRequest *
+       sfmedir__v1__transfer_leadership_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__transfer_leadership_request__free_unpacked
+                     (Sfmedir__V1__TransferLeadershipRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Sfmedir__V1__ReplaceMemberRequest methods */
+void   sfmedir__v1__replace_member_request__init
+                     (Sfmedir__V1__ReplaceMemberRequest         *message);
+size_t sfmedir__v1__replace_member_request__get_packed_size
+                     (const Sfmedir__V1__ReplaceMemberRequest   *message);
+size_t sfmedir__v1__replace_member_request__pack
+                     (const Sfmedir__V1__ReplaceMemberRequest   *message,
+                      uint8_t             *out);
+size_t sfmedir__v1__replace_member_request__pack_to_buffer
+                     (const Sfmedir__V1__ReplaceMemberRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Sfmedir__V1__ReplaceMemberRequest *
+       sfmedir__v1__replace_member_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   sfmedir__v1__replace_member_request__free_unpacked
+                     (Sfmedir__V1__ReplaceMemberRequest *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Sfmedir__V1__ShadowPlacement_Closure)
@@ -609,9 +1242,126 @@ typedef void (*Sfmedir__V1__LogCommand_Closure)
 typedef void (*Sfmedir__V1__LogOutcome_Closure)
                  (const Sfmedir__V1__LogOutcome *message,
                   void *closure_data);
+typedef void (*Sfmedir__V1__RaftRequestVote_Closure)
+                 (const Sfmedir__V1__RaftRequestVote *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftVote_Closure)
+                 (const Sfmedir__V1__RaftVote *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftAppend_Closure)
+                 (const Sfmedir__V1__RaftAppend *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftAppended_Closure)
+                 (const Sfmedir__V1__RaftAppended *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftHeartbeat_Closure)
+                 (const Sfmedir__V1__RaftHeartbeat *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftHeartbeatAnswer_Closure)
+                 (const Sfmedir__V1__RaftHeartbeatAnswer *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftBase_Closure)
+                 (const Sfmedir__V1__RaftBase *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftMessage_Closure)
+                 (const Sfmedir__V1__RaftMessage *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftMessages_Closure)
+                 (const Sfmedir__V1__RaftMessages *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftSnapshotHeader_Closure)
+                 (const Sfmedir__V1__RaftSnapshotHeader *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__RaftSnapshotReply_Closure)
+                 (const Sfmedir__V1__RaftSnapshotReply *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__StateMark_Closure)
+                 (const Sfmedir__V1__StateMark *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__StateMarks_Closure)
+                 (const Sfmedir__V1__StateMarks *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__MemberHealth_Closure)
+                 (const Sfmedir__V1__MemberHealth *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ConsensusStatusReply_Closure)
+                 (const Sfmedir__V1__ConsensusStatusReply *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__TransferLeadershipRequest_Closure)
+                 (const Sfmedir__V1__TransferLeadershipRequest *message,
+                  void *closure_data);
+typedef void (*Sfmedir__V1__ReplaceMemberRequest_Closure)
+                 (const Sfmedir__V1__ReplaceMemberRequest *message,
+                  void *closure_data);
 
 /* --- services --- */
 
+typedef struct Sfmedir__V1__Consensus_Service Sfmedir__V1__Consensus_Service;
+struct Sfmedir__V1__Consensus_Service
+{
+  ProtobufCService base;
+  void (*exchange)(Sfmedir__V1__Consensus_Service *service,
+                   const Sfmedir__V1__RaftMessages *input,
+                   Sfmedir__V1__Empty_Closure closure,
+                   void *closure_data);
+  void (*install_snapshot)(Sfmedir__V1__Consensus_Service *service,
+                           const Sfmedir__V1__RaftSnapshotHeader *input,
+                           Sfmedir__V1__RaftSnapshotReply_Closure closure,
+                           void *closure_data);
+  void (*list_state_marks)(Sfmedir__V1__Consensus_Service *service,
+                           const Sfmedir__V1__Empty *input,
+                           Sfmedir__V1__StateMarks_Closure closure,
+                           void *closure_data);
+  void (*consensus_status)(Sfmedir__V1__Consensus_Service *service,
+                           const Sfmedir__V1__Empty *input,
+                           Sfmedir__V1__ConsensusStatusReply_Closure closure,
+                           void *closure_data);
+  void (*transfer_leadership)(Sfmedir__V1__Consensus_Service *service,
+                              const Sfmedir__V1__TransferLeadershipRequest *input,
+                              Sfmedir__V1__ConsensusStatusReply_Closure closure,
+                              void *closure_data);
+  void (*replace_member)(Sfmedir__V1__Consensus_Service *service,
+                         const Sfmedir__V1__ReplaceMemberRequest *input,
+                         Sfmedir__V1__Empty_Closure closure,
+                         void *closure_data);
+};
+typedef void (*Sfmedir__V1__Consensus_ServiceDestroy)(Sfmedir__V1__Consensus_Service *);
+void sfmedir__v1__consensus__init (Sfmedir__V1__Consensus_Service *service,
+                                   Sfmedir__V1__Consensus_ServiceDestroy destroy);
+#define SFMEDIR__V1__CONSENSUS__BASE_INIT \
+    { &sfmedir__v1__consensus__descriptor, protobuf_c_service_invoke_internal, NULL }
+#define SFMEDIR__V1__CONSENSUS__INIT(function_prefix__) \
+    { SFMEDIR__V1__CONSENSUS__BASE_INIT,\
+      function_prefix__ ## exchange,\
+      function_prefix__ ## install_snapshot,\
+      function_prefix__ ## list_state_marks,\
+      function_prefix__ ## consensus_status,\
+      function_prefix__ ## transfer_leadership,\
+      function_prefix__ ## replace_member  }
+void sfmedir__v1__consensus__exchange(ProtobufCService *service,
+                                      const Sfmedir__V1__RaftMessages *input,
+                                      Sfmedir__V1__Empty_Closure closure,
+                                      void *closure_data);
+void sfmedir__v1__consensus__install_snapshot(ProtobufCService *service,
+                                              const Sfmedir__V1__RaftSnapshotHeader *input,
+                                              Sfmedir__V1__RaftSnapshotReply_Closure closure,
+                                              void *closure_data);
+void sfmedir__v1__consensus__list_state_marks(ProtobufCService *service,
+                                              const Sfmedir__V1__Empty *input,
+                                              Sfmedir__V1__StateMarks_Closure closure,
+                                              void *closure_data);
+void sfmedir__v1__consensus__consensus_status(ProtobufCService *service,
+                                              const Sfmedir__V1__Empty *input,
+                                              Sfmedir__V1__ConsensusStatusReply_Closure closure,
+                                              void *closure_data);
+void sfmedir__v1__consensus__transfer_leadership(ProtobufCService *service,
+                                                 const Sfmedir__V1__TransferLeadershipRequest *input,
+                                                 Sfmedir__V1__ConsensusStatusReply_Closure closure,
+                                                 void *closure_data);
+void sfmedir__v1__consensus__replace_member(ProtobufCService *service,
+                                            const Sfmedir__V1__ReplaceMemberRequest *input,
+                                            Sfmedir__V1__Empty_Closure closure,
+                                            void *closure_data);
 
 /* --- descriptors --- */
 
@@ -629,6 +1379,24 @@ extern const ProtobufCMessageDescriptor sfmedir__v1__forget_slave__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__set_quota__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__log_command__descriptor;
 extern const ProtobufCMessageDescriptor sfmedir__v1__log_outcome__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_request_vote__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_vote__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_append__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_appended__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_heartbeat__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_heartbeat_answer__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_base__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_message__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_messages__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_snapshot_header__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__raft_snapshot_reply__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__state_mark__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__state_marks__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__member_health__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__consensus_status_reply__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__transfer_leadership_request__descriptor;
+extern const ProtobufCMessageDescriptor sfmedir__v1__replace_member_request__descriptor;
+extern const ProtobufCServiceDescriptor sfmedir__v1__consensus__descriptor;
 
 PROTOBUF_C__END_DECLS
 

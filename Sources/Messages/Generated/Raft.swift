@@ -434,3 +434,543 @@ public struct LogOutcome: WireMessage, Equatable {
   }
 }
 
+public struct RaftRequestVote: WireMessage, Equatable {
+  public var lastTerm: UInt64 = 0
+  public var lastIndex: UInt64 = 0
+  public var preVote: Bool = false
+  public var transfer: Bool = false
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftRequestVote>) throws(WireError) {
+    lastTerm = c.pointee.last_term
+    lastIndex = c.pointee.last_index
+    preVote = c.pointee.pre_vote != 0
+    transfer = c.pointee.transfer != 0
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftRequestVote> {
+    let m = a.make(Sfmedir__V1__RaftRequestVote.self)
+    sfmedir__v1__raft_request_vote__init(m)
+    m.pointee.last_term = lastTerm
+    m.pointee.last_index = lastIndex
+    m.pointee.pre_vote = preVote ? 1 : 0
+    m.pointee.transfer = transfer ? 1 : 0
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_request_vote__init($0) }
+  }
+}
+
+public struct RaftVote: WireMessage, Equatable {
+  public var preVote: Bool = false
+  public var granted: Bool = false
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftVote>) throws(WireError) {
+    preVote = c.pointee.pre_vote != 0
+    granted = c.pointee.granted != 0
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftVote> {
+    let m = a.make(Sfmedir__V1__RaftVote.self)
+    sfmedir__v1__raft_vote__init(m)
+    m.pointee.pre_vote = preVote ? 1 : 0
+    m.pointee.granted = granted ? 1 : 0
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_vote__init($0) }
+  }
+}
+
+public struct RaftAppend: WireMessage, Equatable {
+  public var previousTerm: UInt64 = 0
+  public var previousIndex: UInt64 = 0
+  public var entries: [UInt8] = []
+  public var commit: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftAppend>) throws(WireError) {
+    previousTerm = c.pointee.previous_term
+    previousIndex = c.pointee.previous_index
+    entries = [UInt8](wire: c.pointee.entries)
+    commit = c.pointee.commit
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftAppend> {
+    let m = a.make(Sfmedir__V1__RaftAppend.self)
+    sfmedir__v1__raft_append__init(m)
+    m.pointee.previous_term = previousTerm
+    m.pointee.previous_index = previousIndex
+    m.pointee.entries = a.bytes(entries)
+    m.pointee.commit = commit
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_append__init($0) }
+  }
+}
+
+public struct RaftAppended: WireMessage, Equatable {
+  public var matches: Bool = false
+  public var matched: UInt64 = 0
+  public var previous: UInt64 = 0
+  public var hintTerm: UInt64 = 0
+  public var hintIndex: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftAppended>) throws(WireError) {
+    matches = c.pointee.matches != 0
+    matched = c.pointee.matched
+    previous = c.pointee.previous
+    hintTerm = c.pointee.hint_term
+    hintIndex = c.pointee.hint_index
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftAppended> {
+    let m = a.make(Sfmedir__V1__RaftAppended.self)
+    sfmedir__v1__raft_appended__init(m)
+    m.pointee.matches = matches ? 1 : 0
+    m.pointee.matched = matched
+    m.pointee.previous = previous
+    m.pointee.hint_term = hintTerm
+    m.pointee.hint_index = hintIndex
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_appended__init($0) }
+  }
+}
+
+public struct RaftHeartbeat: WireMessage, Equatable {
+  public var commit: UInt64 = 0
+  public var matched: UInt64 = 0
+  public var round: UInt64 = 0
+  public var answered: UInt64 = 0
+  public var retained: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftHeartbeat>) throws(WireError) {
+    commit = c.pointee.commit
+    matched = c.pointee.matched
+    round = c.pointee.round
+    answered = c.pointee.answered
+    retained = c.pointee.retained
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftHeartbeat> {
+    let m = a.make(Sfmedir__V1__RaftHeartbeat.self)
+    sfmedir__v1__raft_heartbeat__init(m)
+    m.pointee.commit = commit
+    m.pointee.matched = matched
+    m.pointee.round = round
+    m.pointee.answered = answered
+    m.pointee.retained = retained
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_heartbeat__init($0) }
+  }
+}
+
+public struct RaftHeartbeatAnswer: WireMessage, Equatable {
+  public var round: UInt64 = 0
+  public var full: Bool = false
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftHeartbeatAnswer>) throws(WireError) {
+    round = c.pointee.round
+    full = c.pointee.full != 0
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftHeartbeatAnswer> {
+    let m = a.make(Sfmedir__V1__RaftHeartbeatAnswer.self)
+    sfmedir__v1__raft_heartbeat_answer__init(m)
+    m.pointee.round = round
+    m.pointee.full = full ? 1 : 0
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_heartbeat_answer__init($0) }
+  }
+}
+
+public struct RaftBase: WireMessage, Equatable {
+  public var term: UInt64 = 0
+  public var index: UInt64 = 0
+  public var membership: [UInt8] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftBase>) throws(WireError) {
+    term = c.pointee.term
+    index = c.pointee.index
+    membership = [UInt8](wire: c.pointee.membership)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftBase> {
+    let m = a.make(Sfmedir__V1__RaftBase.self)
+    sfmedir__v1__raft_base__init(m)
+    m.pointee.term = term
+    m.pointee.index = index
+    m.pointee.membership = a.bytes(membership)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_base__init($0) }
+  }
+}
+
+public struct RaftMessage: WireMessage, Equatable {
+  public var term: UInt64 = 0
+  public var requestVote: RaftRequestVote?
+  public var vote: RaftVote?
+  public var append: RaftAppend?
+  public var appended: RaftAppended?
+  public var heartbeat: RaftHeartbeat?
+  public var heartbeatAnswer: RaftHeartbeatAnswer?
+  public var installBase: RaftBase?
+  public var timeoutNow: Bool = false
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftMessage>) throws(WireError) {
+    term = c.pointee.term
+    if let p = c.pointee.request_vote { requestVote = try RaftRequestVote(c: p) }
+    if let p = c.pointee.vote { vote = try RaftVote(c: p) }
+    if let p = c.pointee.append { append = try RaftAppend(c: p) }
+    if let p = c.pointee.appended { appended = try RaftAppended(c: p) }
+    if let p = c.pointee.heartbeat { heartbeat = try RaftHeartbeat(c: p) }
+    if let p = c.pointee.heartbeat_answer { heartbeatAnswer = try RaftHeartbeatAnswer(c: p) }
+    if let p = c.pointee.install_base { installBase = try RaftBase(c: p) }
+    timeoutNow = c.pointee.timeout_now != 0
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftMessage> {
+    let m = a.make(Sfmedir__V1__RaftMessage.self)
+    sfmedir__v1__raft_message__init(m)
+    m.pointee.term = term
+    if let v = requestVote { m.pointee.request_vote = v.encode(into: a) }
+    if let v = vote { m.pointee.vote = v.encode(into: a) }
+    if let v = append { m.pointee.append = v.encode(into: a) }
+    if let v = appended { m.pointee.appended = v.encode(into: a) }
+    if let v = heartbeat { m.pointee.heartbeat = v.encode(into: a) }
+    if let v = heartbeatAnswer { m.pointee.heartbeat_answer = v.encode(into: a) }
+    if let v = installBase { m.pointee.install_base = v.encode(into: a) }
+    m.pointee.timeout_now = timeoutNow ? 1 : 0
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_message__init($0) }
+  }
+}
+
+public struct RaftMessages: WireMessage, Equatable {
+  public var from: String = ""
+  public var to: String = ""
+  public var messages: [RaftMessage] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftMessages>) throws(WireError) {
+    from = try String(wire: c.pointee.from)
+    to = try String(wire: c.pointee.to)
+    messages = try (0..<c.pointee.n_messages).map { i throws(WireError) in
+      try RaftMessage(c: c.pointee.messages[i]!)
+    }
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftMessages> {
+    let m = a.make(Sfmedir__V1__RaftMessages.self)
+    sfmedir__v1__raft_messages__init(m)
+    m.pointee.from = a.string(from)
+    m.pointee.to = a.string(to)
+    (m.pointee.messages, m.pointee.n_messages) = a.array(messages) { $0.encode(into: a) }
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_messages__init($0) }
+  }
+}
+
+public struct RaftSnapshotHeader: WireMessage, Equatable {
+  public var from: String = ""
+  public var to: String = ""
+  public var term: UInt64 = 0
+  public var logBase: RaftBase?
+  public var sizeBytes: UInt64 = 0
+  public var digest: [UInt8] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftSnapshotHeader>) throws(WireError) {
+    from = try String(wire: c.pointee.from)
+    to = try String(wire: c.pointee.to)
+    term = c.pointee.term
+    if let p = c.pointee.log_base { logBase = try RaftBase(c: p) }
+    sizeBytes = c.pointee.size_bytes
+    digest = [UInt8](wire: c.pointee.digest)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftSnapshotHeader> {
+    let m = a.make(Sfmedir__V1__RaftSnapshotHeader.self)
+    sfmedir__v1__raft_snapshot_header__init(m)
+    m.pointee.from = a.string(from)
+    m.pointee.to = a.string(to)
+    m.pointee.term = term
+    if let v = logBase { m.pointee.log_base = v.encode(into: a) }
+    m.pointee.size_bytes = sizeBytes
+    m.pointee.digest = a.bytes(digest)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_snapshot_header__init($0) }
+  }
+}
+
+public struct RaftSnapshotReply: WireMessage, Equatable {
+  public var installed: Bool = false
+  public var index: UInt64 = 0
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__RaftSnapshotReply>) throws(WireError) {
+    installed = c.pointee.installed != 0
+    index = c.pointee.index
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftSnapshotReply> {
+    let m = a.make(Sfmedir__V1__RaftSnapshotReply.self)
+    sfmedir__v1__raft_snapshot_reply__init(m)
+    m.pointee.installed = installed ? 1 : 0
+    m.pointee.index = index
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__raft_snapshot_reply__init($0) }
+  }
+}
+
+public struct StateMark: WireMessage, Equatable {
+  public var index: UInt64 = 0
+  public var hash: [UInt8] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__StateMark>) throws(WireError) {
+    index = c.pointee.index
+    hash = [UInt8](wire: c.pointee.hash)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__StateMark> {
+    let m = a.make(Sfmedir__V1__StateMark.self)
+    sfmedir__v1__state_mark__init(m)
+    m.pointee.index = index
+    m.pointee.hash = a.bytes(hash)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__state_mark__init($0) }
+  }
+}
+
+public struct StateMarks: WireMessage, Equatable {
+  public var marks: [StateMark] = []
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__StateMarks>) throws(WireError) {
+    marks = try (0..<c.pointee.n_marks).map { i throws(WireError) in
+      try StateMark(c: c.pointee.marks[i]!)
+    }
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__StateMarks> {
+    let m = a.make(Sfmedir__V1__StateMarks.self)
+    sfmedir__v1__state_marks__init(m)
+    (m.pointee.marks, m.pointee.n_marks) = a.array(marks) { $0.encode(into: a) }
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__state_marks__init($0) }
+  }
+}
+
+public struct MemberHealth: WireMessage, Equatable {
+  public var node: String = ""
+  public var address: String = ""
+  public var witness: Bool = false
+  public var leader: Bool = false
+  public var match: UInt64 = 0
+  public var millisecondsSinceHeard: UInt64 = 0
+  public var leaving: Bool = false
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__MemberHealth>) throws(WireError) {
+    node = try String(wire: c.pointee.node)
+    address = try String(wire: c.pointee.address)
+    witness = c.pointee.witness != 0
+    leader = c.pointee.leader != 0
+    match = c.pointee.match
+    millisecondsSinceHeard = c.pointee.milliseconds_since_heard
+    leaving = c.pointee.leaving != 0
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__MemberHealth> {
+    let m = a.make(Sfmedir__V1__MemberHealth.self)
+    sfmedir__v1__member_health__init(m)
+    m.pointee.node = a.string(node)
+    m.pointee.address = a.string(address)
+    m.pointee.witness = witness ? 1 : 0
+    m.pointee.leader = leader ? 1 : 0
+    m.pointee.match = match
+    m.pointee.milliseconds_since_heard = millisecondsSinceHeard
+    m.pointee.leaving = leaving ? 1 : 0
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__member_health__init($0) }
+  }
+}
+
+public struct ConsensusStatusReply: WireMessage, Equatable {
+  public var node: String = ""
+  public var witness: Bool = false
+  public var term: UInt64 = 0
+  public var role: String = ""
+  public var leader: String = ""
+  public var lastIndex: UInt64 = 0
+  public var commitIndex: UInt64 = 0
+  public var appliedIndex: UInt64 = 0
+  public var logBytes: UInt64 = 0
+  public var members: [MemberHealth] = []
+  public var halted: String = ""
+  public var alarm: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ConsensusStatusReply>) throws(WireError) {
+    node = try String(wire: c.pointee.node)
+    witness = c.pointee.witness != 0
+    term = c.pointee.term
+    role = try String(wire: c.pointee.role)
+    leader = try String(wire: c.pointee.leader)
+    lastIndex = c.pointee.last_index
+    commitIndex = c.pointee.commit_index
+    appliedIndex = c.pointee.applied_index
+    logBytes = c.pointee.log_bytes
+    members = try (0..<c.pointee.n_members).map { i throws(WireError) in
+      try MemberHealth(c: c.pointee.members[i]!)
+    }
+    halted = try String(wire: c.pointee.halted)
+    alarm = try String(wire: c.pointee.alarm)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ConsensusStatusReply> {
+    let m = a.make(Sfmedir__V1__ConsensusStatusReply.self)
+    sfmedir__v1__consensus_status_reply__init(m)
+    m.pointee.node = a.string(node)
+    m.pointee.witness = witness ? 1 : 0
+    m.pointee.term = term
+    m.pointee.role = a.string(role)
+    m.pointee.leader = a.string(leader)
+    m.pointee.last_index = lastIndex
+    m.pointee.commit_index = commitIndex
+    m.pointee.applied_index = appliedIndex
+    m.pointee.log_bytes = logBytes
+    (m.pointee.members, m.pointee.n_members) = a.array(members) { $0.encode(into: a) }
+    m.pointee.halted = a.string(halted)
+    m.pointee.alarm = a.string(alarm)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__consensus_status_reply__init($0) }
+  }
+}
+
+public struct TransferLeadershipRequest: WireMessage, Equatable {
+  public var to: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__TransferLeadershipRequest>) throws(WireError) {
+    to = try String(wire: c.pointee.to)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__TransferLeadershipRequest> {
+    let m = a.make(Sfmedir__V1__TransferLeadershipRequest.self)
+    sfmedir__v1__transfer_leadership_request__init(m)
+    m.pointee.to = a.string(to)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__transfer_leadership_request__init($0) }
+  }
+}
+
+public struct ReplaceMemberRequest: WireMessage, Equatable {
+  public var oldNode: String = ""
+  public var newNode: String = ""
+  public var address: String = ""
+
+  public init() {}
+
+  public init(c: UnsafePointer<Sfmedir__V1__ReplaceMemberRequest>) throws(WireError) {
+    oldNode = try String(wire: c.pointee.old_node)
+    newNode = try String(wire: c.pointee.new_node)
+    address = try String(wire: c.pointee.address)
+  }
+
+  public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ReplaceMemberRequest> {
+    let m = a.make(Sfmedir__V1__ReplaceMemberRequest.self)
+    sfmedir__v1__replace_member_request__init(m)
+    m.pointee.old_node = a.string(oldNode)
+    m.pointee.new_node = a.string(newNode)
+    m.pointee.address = a.string(address)
+    return m
+  }
+
+  public static var descriptor: UnsafePointer<ProtobufCMessageDescriptor> {
+    messageDescriptor { sfmedir__v1__replace_member_request__init($0) }
+  }
+}
+
+/// Methods of the service Consensus.
+public enum ConsensusMethods {
+  public static let exchange = Method<RaftMessages, Empty>(
+    "sfmedir.v1.Consensus/Exchange", clientStreams: true, serverStreams: false, idempotency: .idempotent)
+  public static let installSnapshot = Method<RaftSnapshotHeader, RaftSnapshotReply>(
+    "sfmedir.v1.Consensus/InstallSnapshot", clientStreams: true, serverStreams: false, idempotency: .idempotent)
+  public static let listStateMarks = Method<Empty, StateMarks>(
+    "sfmedir.v1.Consensus/ListStateMarks", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
+  public static let consensusStatus = Method<Empty, ConsensusStatusReply>(
+    "sfmedir.v1.Consensus/ConsensusStatus", clientStreams: false, serverStreams: false, idempotency: .noSideEffects)
+  public static let transferLeadership = Method<TransferLeadershipRequest, ConsensusStatusReply>(
+    "sfmedir.v1.Consensus/TransferLeadership", clientStreams: false, serverStreams: false, idempotency: .idempotent)
+  public static let replaceMember = Method<ReplaceMemberRequest, Empty>(
+    "sfmedir.v1.Consensus/ReplaceMember", clientStreams: false, serverStreams: false, idempotency: .idempotent)
+}

@@ -3,6 +3,8 @@ public enum Role: String, Sendable, CaseIterable, CustomStringConvertible {
   case keyControl = "kce"
   case imageOwner = "mo"
   case master = "mcs"
+  /// A voter of the masters' log that holds no state and serves nobody.
+  case witness
   case slave = "scs"
   case imageUser = "mu"
   /// A person at the command line.

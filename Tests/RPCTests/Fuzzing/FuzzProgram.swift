@@ -205,5 +205,10 @@ final class FuzzProgram {
     ForgetSlaveRequest.self, ListEndangeredReply.self, ListEndangeredRequest.self,
     ListOwnersReply.self, OwnerUsage.self, SetQuota.self, SetQuotaRequest.self,
     SetSlaveCondition.self, SetSlaveConditionRequest.self,
+    RaftAppend.self, RaftAppended.self, RaftBase.self, RaftHeartbeat.self,
+    RaftHeartbeatAnswer.self, RaftMessage.self, RaftMessages.self, RaftRequestVote.self,
+    RaftSnapshotHeader.self, RaftSnapshotReply.self, RaftVote.self, StateMark.self,
+    StateMarks.self, ConsensusStatusReply.self, MemberHealth.self, ReplaceMemberRequest.self,
+    TransferLeadershipRequest.self,
   ]
 }

@@ -1,0 +1,72 @@
+import Base
+import Glibc
+
+/// What waits for one thread, which waits for it, or for a time.
+final class Inbox<Element>: @unchecked Sendable {
+  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  private let condition: UnsafeMutablePointer<pthread_cond_t>
+  private var elements: [Element] = []
+
+  init() {
+    mutex = .allocate(capacity: 1)
+    mutex.initialize(to: pthread_mutex_t())
+    pthread_mutex_init(mutex, nil)
+    condition = .allocate(capacity: 1)
+    condition.initialize(to: pthread_cond_t())
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    // Waits must not depend on the wall clock, which may be set.
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    pthread_mutex_destroy(mutex)
+    condition.deallocate()
+    mutex.deallocate()
+  }
+
+  func put(_ element: Element) {
+    pthread_mutex_lock(mutex)
+    elements.append(element)
+    let isFirst = elements.count == 1
+    pthread_mutex_unlock(mutex)
+    // Whoever takes takes all: a later one needs no signal.
+    if isFirst { pthread_cond_signal(condition) }
+  }
+
+  /// All there is, as soon as there is any, or nothing after so long.
+  func take(withinNanoseconds wait: UInt64) -> [Element] {
+    let deadline = SystemClock().monotonicNanoseconds() + wait
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    var time = timespec(
+      tv_sec: Int(deadline / 1_000_000_000), tv_nsec: Int(deadline % 1_000_000_000))
+    while elements.isEmpty {
+      if pthread_cond_timedwait(condition, mutex, &time) == ETIMEDOUT { break }
+    }
+    let taken = elements
+    elements = []
+    return taken
+  }
+}
+
+/// A thread of its own for `body`.
+func startThread(_ body: @escaping @Sendable () -> Void) {
+  final class Start {
+    let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+  }
+  let start = Unmanaged.passRetained(Start(body))
+  var thread = pthread_t()
+  let failure = pthread_create(
+    &thread, nil,
+    { argument in
+      Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
+      return nil
+    }, start.toOpaque())
+  precondition(failure == 0, "no thread for the consensus: \(failure)")
+  pthread_detach(thread)
+}
