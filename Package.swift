@@ -276,8 +276,8 @@ let package = Package(
     .testTarget(
       name: "MasterCloudTests",
       dependencies: [
-        "Base", "Enrollment", "MasterCloud", "Messages", "RPC", "SegmentStore", "Shadows",
-        "SlaveCloud", "TestSupport", logging,
+        "Base", "Consensus", "Enrollment", "MasterCloud", "Messages", "RPC", "Raft", "SegmentStore",
+        "Shadows", "SlaveCloud", "TestSupport", logging,
       ],
       swiftSettings: house),
     .testTarget(

@@ -81,7 +81,8 @@ public final class PeerLinks: PeerTransport {
   }
 
   /// The other data nodes' marks of their states, of those that answer.
-  func stateMarks(of member: Member, timeout: Duration) async throws(RPCError) -> [StateMark] {
+  public func stateMarks(of member: Member, timeout: Duration) async throws(RPCError) -> [StateMark]
+  {
     guard let link = link(to: member) else { return [] }
     return try await link.channel.unary(
       ConsensusMethods.listStateMarks, Empty(), CallOptions(timeout: timeout)

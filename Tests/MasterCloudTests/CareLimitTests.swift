@@ -177,6 +177,9 @@ extension CareTests {
       return outcome
     }
 
+    func readBarrier(noOlderThan milliseconds: UInt64) async throws(RPCError) {
+      try await inner.readBarrier(noOlderThan: milliseconds)
+    }
     func readBarrier() async throws(RPCError) {}
     func close() async {}
   }

@@ -23,6 +23,9 @@ private actor DyingLog: ReplicatedLog {
     return try await inner.propose(command)
   }
 
+  func readBarrier(noOlderThan milliseconds: UInt64) async throws(RPCError) {
+    try await inner.readBarrier(noOlderThan: milliseconds)
+  }
   func readBarrier() async throws(RPCError) {}
   func close() async {}
 }
@@ -40,8 +43,7 @@ private actor DyingLog: ReplicatedLog {
     var configuration = MasterConfiguration(slaves: slaves.map(\.address))
     configuration.fixedSharing = Sharing(threshold: 2, shadowCount: 4)
     let state = try ClusterState(path: directory.path("state.sqlite"))
-    let log = try await SingleVoterLog.open(
-      directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
+    let log = try await LoneVoter.open(directory: directory.path, state: state, cluster: "test")
     let directoryOfSlaves = SlaveDirectory(
       slaves.map(\.address), cluster: authority.cluster,
       dialer: TestServers.network.dialer(
@@ -80,8 +82,7 @@ private actor DyingLog: ReplicatedLog {
   @Test func theSweepLeavesRunningUploadsAlone() async throws {
     let directory = try TemporaryDirectory("master")
     let state = try ClusterState(path: directory.path("state.sqlite"))
-    let log = try await SingleVoterLog.open(
-      directory: directory.path("log"), state: state, logger: MasterServiceTests.quietLogger)
+    let log = try await LoneVoter.open(directory: directory.path, state: state, cluster: "test")
     var begin = BeginUpload()
     begin.imageID = [UInt8](repeating: 3, count: 16)
     begin.epoch = 1

@@ -1,3 +1,4 @@
+import Raft
 import Shadows
 
 /// What an operator sets for a master.
@@ -24,6 +25,9 @@ public struct MasterConfiguration: Sendable {
   /// Images rebuilt ahead of a reader of search results.
   public var fetchesAhead = 3
   public var care = CareConfiguration()
+  /// All masters and the witness, this one among them; none: this master is alone.
+  public var members: [Member] = []
+  public var consensus = RaftConfiguration()
 
   public init(slaves: [SlaveAddress]) { self.slaves = slaves }
 }

@@ -1,8 +1,10 @@
 import Base
+import Consensus
 import Enrollment
 import Logging
 import Messages
 import RPC
+import Raft
 
 /// A master: its state, its slaves, and the methods of the service MasterCloud.
 public final class MasterService: Sendable {
@@ -12,6 +14,10 @@ public final class MasterService: Sendable {
   private let lock: any DiskLock
   let state: ClusterState
   let log: any ReplicatedLog
+  let voter: ConsensusNode<ClusterState>
+  private let consensus: ConsensusService<ClusterState>
+  private let leadership: LeadershipWatch
+  private let comparison: StateComparison
   let slaves: SlaveDirectory
   let bad = BadShadows()
   let keys: KeyRing
@@ -30,14 +36,18 @@ public final class MasterService: Sendable {
   static let maximumListed = 500
   private static let pieceBytes = 512 << 10
 
-  /// Opens the state under `directory`, which must exist, and replays the log.
+  /// Opens the state and the log under `directory`, which must exist. A master that is alone makes its log where there
+  /// is neither; several are made by ``ConsensusFolder/create(in:cluster:node:members:)``, once.
   ///
   /// - Parameters:
   ///   - dialer: the way to the slaves.
+  ///   - peers: the way to the other masters and the witness; the dialer's where there is none.
   ///   - clock: by which slaves are silent for too long.
+  ///   - onHalt: this master takes no part any more and has to be started anew.
   public init(
     node: String, cluster: String, directory: String, configuration: MasterConfiguration,
-    keys: KeyRing, dialer: Dialer, clock: any Clock = SystemClock(), logger: Logger
+    keys: KeyRing, dialer: Dialer, peers: Dialer? = nil, clock: any Clock = SystemClock(),
+    logger: Logger, onHalt: @escaping @Sendable (String) -> Void = { _ in }
   ) async throws {
     self.node = node
     self.configuration = configuration
@@ -46,9 +56,32 @@ public final class MasterService: Sendable {
       throw RPCError(.unavailable, "another master uses \(directory)", reason: "InUse")
     }
     self.lock = lock
-    state = try ClusterState(path: directory + "/state.sqlite")
-    let log = try await SingleVoterLog.open(
-      directory: directory + "/log", state: state, logger: logger)
+    let own = Member(id: NodeID(node), role: .data)
+    let members = configuration.members.isEmpty ? [own] : configuration.members
+    if configuration.members.isEmpty && !ConsensusFolder.exists(in: directory)
+      && !Self.hasState(directory)
+    {
+      try await offload {
+        try ConsensusFolder.create(
+          in: directory, cluster: cluster, node: node, members: members)
+      }
+    }
+    let state = try ClusterState(path: directory + "/state.sqlite")
+    self.state = state
+    let leadership = LeadershipWatch()
+    self.leadership = leadership
+    let voter = try await ConsensusNode(
+      node: node, cluster: cluster, directory: directory, role: .data, members: members,
+      configuration: configuration.consensus, machine: state, state: try await state.base(),
+      dialer: peers ?? dialer, logger: logger, onLeadership: { leadership.set($0) },
+      onHalt: onHalt)
+    self.voter = voter
+    let comparison = StateComparison(logger: logger)
+    self.comparison = comparison
+    consensus = ConsensusService(
+      driver: voter.driver, directory: directory, marks: { await state.marks() },
+      alarm: { comparison.alarm })
+    let log = ConsensusLog(driver: voter.driver)
     self.log = log
     self.keys = keys
     let slaves = SlaveDirectory(
@@ -81,16 +114,46 @@ public final class MasterService: Sendable {
   }
 
   /// Looks at the slaves once, then keeps looking, sweeping and caring until ``stop()``.
+  ///
+  /// A master that is alone leads on return.
   public func start() async {
+    voter.start()
     await look()
-    let (sweeper, care, logger) = (sweeper, care, logger)
+    if configuration.members.isEmpty { await leadership.waitUntilLeading() }
     let watching = Task {
       while !Task.isCancelled {
         try? await Task.sleep(for: .seconds(1))
         if !Task.isCancelled { await self.look() }
       }
     }
+    let leading = Task {
+      var work: [Task<Void, Never>] = []
+      func end() async {
+        for task in work { task.cancel() }
+        for task in work { await task.value }
+        work = []
+      }
+      for await isLeading in leadership.changes {
+        await end()
+        if isLeading && !Task.isCancelled { work = lead() }
+      }
+      await end()
+    }
+    background.withLock { $0 = [watching, leading] }
+  }
+
+  /// What only the leader does; each stops as soon as it is cancelled.
+  private func lead() -> [Task<Void, Never>] {
+    let (sweeper, care, log, logger) = (sweeper, care, log, logger)
+    let (comparison, voter, state) = (comparison, voter, state)
+    /// What earlier leaders committed is applied before anything is done about it.
+    @Sendable func waitUntilCurrent() async {
+      while !Task.isCancelled, (try? await log.readBarrier()) == nil {
+        try? await Task.sleep(for: .milliseconds(50))
+      }
+    }
     let sweeping = Task {
+      await waitUntilCurrent()
       while !Task.isCancelled {
         do {
           try await sweeper.sweep()
@@ -100,10 +163,24 @@ public final class MasterService: Sendable {
         try? await Task.sleep(for: .seconds(5))
       }
     }
-    background.withLock { $0 = [watching, sweeping] }
-    guard configuration.care.isOn else { return }
-    let caring = Task(priority: .utility) { await care.run() }
-    background.withLock { $0.append(caring) }
+    let comparing = Task(priority: .utility) {
+      while !Task.isCancelled {
+        try? await Task.sleep(for: .seconds(5))
+        if !Task.isCancelled {
+          comparison.compare(await state.marks(), with: await voter.marksOfOthers())
+        }
+      }
+    }
+    guard configuration.care.isOn else { return [sweeping, comparing] }
+    let caring = Task(priority: .utility) {
+      await waitUntilCurrent()
+      if !Task.isCancelled { await care.run() }
+    }
+    return [sweeping, comparing, caring]
+  }
+
+  private static func hasState(_ directory: String) -> Bool {
+    (try? SystemDisk().open(directory + "/state.sqlite", mode: .readOnly)) != nil
   }
 
   /// Asks every slave how it is, and the state what operators decided about them.
@@ -119,6 +196,7 @@ public final class MasterService: Sendable {
   /// After the server has drained: nothing may be proposed any more.
   public func stop() async {
     let tasks = background.withLock { $0 }
+    leadership.end()
     for task in tasks { task.cancel() }
     for task in tasks { await task.value }
     for slave in slaves.slaves.values { slave.channel.close() }
@@ -141,6 +219,7 @@ public final class MasterService: Sendable {
     router.unary(MasterCloudMethods.listImages) { try await self.listImages($0, $1) }
     router.unary(MasterCloudMethods.clusterStatus) { _, _ in try await self.status() }
     registerCare(on: &router)
+    consensus.register(on: &router)
   }
 
   // MARK: storing
@@ -151,6 +230,8 @@ public final class MasterService: Sendable {
     }
     let id = try RecordRules.check(record, configuration)
     record.owner = call.context.identity.node
+    // Whoever does not lead says so before the bytes have come.
+    try await log.readBarrier()
     let count = Int(record.sealedBytes)
     try reserve(count)
     defer { bytesInMemory.withLock { $0 -= count } }

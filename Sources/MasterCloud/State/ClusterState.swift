@@ -1,9 +1,13 @@
 import Base
+import Consensus
+import Glibc
 import HammingIndex
 import Messages
+import RPC
+import Raft
 
 /// The state machine and the search index over it, on a thread of their own.
-actor ClusterState {
+actor ClusterState: ReplicatedStateMachine {
   /// Codes can be compared only within one model, one masking key and one length.
   struct CodeSpace: Hashable, Sendable {
     var modelVersion: String
@@ -23,18 +27,32 @@ actor ClusterState {
   }
 
   private let thread = SerialThread()
-  private let machine: StateMachine
+  private let path: String
+  private var machine: StateMachine
+  /// Of the last indices that are multiples of ``markInterval``.
+  private var recentMarks: [StateMark] = []
+
+  private static let markInterval: UInt64 = 64
+  private static let maximumMarks = 128
   private var indices: [CodeSpace: HammingIndex<ImageID>] = [:]
 
   nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
   init(path: String) throws {
+    self.path = path
     machine = try StateMachine(path: path)
+    indices = try Self.indices(of: machine)
+  }
+
+  private static func indices(
+    of machine: StateMachine
+  ) throws -> [CodeSpace: HammingIndex<ImageID>] {
+    var indices: [CodeSpace: HammingIndex<ImageID>] = [:]
     var after: [UInt8] = []
     while true {
       let records = try machine.records(after: after, limit: 1000, owner: nil)
-      for record in records { Self.insert(record, into: &indices) }
-      guard let last = records.last else { break }
+      for record in records { insert(record, into: &indices) }
+      guard let last = records.last else { return indices }
       after = last.imageID
     }
   }
@@ -60,7 +78,44 @@ actor ClusterState {
 
   func appliedIndex() throws -> UInt64 { try machine.appliedIndex() }
 
-  func apply(_ commands: [LogCommand], first: UInt64) throws -> [LogOutcome] {
+  func base() throws -> LogBase { try machine.base() }
+
+  func apply(_ entries: [Entry], first: Index) throws -> [LogOutcome?] {
+    var outcomes: [LogOutcome?] = []
+    // Marks stand at fixed indices, so that those of two masters can be compared.
+    var start = 0
+    while start < entries.count {
+      let index = first + UInt64(start)
+      let count = min(
+        entries.count - start, Int(Self.markInterval - (index - 1) % Self.markInterval))
+      let part = Array(entries[start..<start + count])
+      outcomes += try applyPart(part, first: index)
+      let last = index + UInt64(count) - 1
+      if last % Self.markInterval == 0 {
+        var mark = StateMark()
+        (mark.index, mark.hash) = (last, try machine.hash())
+        recentMarks.append(mark)
+        if recentMarks.count > Self.maximumMarks { recentMarks.removeFirst() }
+      }
+      start += count
+    }
+    return outcomes
+  }
+
+  func marks() -> [StateMark] { recentMarks }
+
+  private func applyPart(_ entries: [Entry], first: Index) throws -> [LogOutcome?] {
+    let steps = try entries.map { entry in
+      guard case .command(let bytes) = entry.payload else {
+        return StateMachine.Step(entry: entry, command: nil)
+      }
+      return StateMachine.Step(entry: entry, command: try LogCommand(decoding: bytes))
+    }
+    return try apply(steps, first: first)
+  }
+
+  private func apply(_ steps: [StateMachine.Step], first: UInt64) throws -> [LogOutcome?] {
+    let commands = steps.map { $0.command ?? LogCommand() }
     // What deletions take out of the index must be read before it is gone.
     var deleted: [Int: ImageRecord] = [:]
     for (offset, command) in commands.enumerated() {
@@ -68,9 +123,9 @@ actor ClusterState {
         deleted[offset] = image.record
       }
     }
-    let outcomes = try machine.apply(commands, first: first)
-    for (offset, (command, outcome)) in zip(commands, outcomes).enumerated()
-    where outcome.status == 0 {
+    let outcomes = try machine.apply(steps, first: first)
+    for (offset, (command, outcome)) in zip(commands, outcomes).enumerated() {
+      guard let outcome, outcome.status == 0 else { continue }
       if let record = command.commitUpload?.record, !outcome.existed {
         Self.insert(record, into: &indices)
       } else if command.deleteImage != nil, outcome.existed {
@@ -148,7 +203,45 @@ actor ClusterState {
   func decisions() throws -> [String: SlaveDecision] { try machine.decisions() }
   func owners() throws -> [OwnerUsage] { try machine.owners() }
 
-  func checkpoint() throws { try machine.checkpoint() }
+  func checkpoint() throws -> Index {
+    let index = try machine.appliedIndex()
+    try machine.checkpoint()
+    return index
+  }
+
+  // MARK: snapshots
+
+  /// Reads through a connection of its own, which sees one moment: applying goes on.
+  nonisolated func writeSnapshot(to target: String) async throws -> LogBase {
+    let path = path
+    return try await offload {
+      unlink(target)
+      try Database(path: path).execute("VACUUM INTO '\(target.replacing("'", with: "''"))'")
+      return try StateMachine(path: target).base()
+    }
+  }
+
+  func install(_ file: String, base: LogBase) throws {
+    guard try StateMachine(path: file).base().position == base.position else {
+      throw DatabaseError(code: 0, description: "the state that arrived is not of \(base.position)")
+    }
+    // The connection that is closed last writes everything back and removes its files. An old write-ahead log beside the
+    // new state would be taken for that one's: it must be gone for good before.
+    machine = try StateMachine(path: file)
+    let disk = SystemDisk()
+    let directory = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+    for suffix in ["-wal", "-shm"] { unlink(path + suffix) }
+    try disk.synchronizeDirectory(directory)
+    try machine.checkpoint()
+    machine = try StateMachine(path: ":memory:")
+    for suffix in ["-wal", "-shm"] { unlink(file + suffix) }
+    try disk.open(file, mode: .readWrite).synchronize()
+    try disk.rename(file, to: path)
+    try disk.synchronizeDirectory(directory)
+    machine = try StateMachine(path: path)
+    indices = try Self.indices(of: machine)
+    recentMarks = []
+  }
 
   /// The nearest records over all code spaces asked for; by distance, then by id.
   func search(_ codes: [MaskedCode], count: Int) throws -> [Hit] {

@@ -1,6 +1,8 @@
 import Base
 import Messages
 import RPC
+import Raft
+import Replication
 
 /// What the masters agree on, as one SQLite file; changed only by commands of the replicated log.
 ///
@@ -20,14 +22,46 @@ struct StateMachine {
     UInt64(try database.meta("applied_index"))
   }
 
-  /// Applies commands with consecutive indices from `first` on, in one transaction with the index reached.
-  func apply(_ commands: [LogCommand], first: UInt64) throws(DatabaseError) -> [LogOutcome] {
+  /// Where the log goes on behind this state.
+  func base() throws(DatabaseError) -> LogBase {
+    let position = Position(
+      term: UInt64(try database.meta("applied_term")), index: try appliedIndex())
+    let bytes = try database.consensus("membership")
+    guard !bytes.isEmpty else { return LogBase(position: position) }
+    guard let membership = try? MembershipCodec.decode(bytes) else {
+      throw DatabaseError(code: 0, description: "the state's membership cannot be read")
+    }
+    return LogBase(position: position, membership: membership)
+  }
+
+  /// Over everything applied, in order, with its outcomes: two states with one history have one hash.
+  func hash() throws(DatabaseError) -> [UInt8] { try database.consensus("hash") }
+
+  /// An entry as the state machine sees it: a nil command is one of the consensus itself.
+  struct Step {
+    var entry: Entry
+    var command: LogCommand?
+  }
+
+  /// Applies entries with consecutive indices from `first` on, in one transaction with the position reached.
+  func apply(_ steps: [Step], first: UInt64) throws(DatabaseError) -> [LogOutcome?] {
     try database.transaction { () throws(DatabaseError) in
       let applied = try appliedIndex()
       precondition(first == applied + 1, "command \(first) after \(applied)")
-      var outcomes: [LogOutcome] = []
-      for command in commands { outcomes.append(try apply(command)) }
-      try database.setMeta("applied_index", Int64(applied) + Int64(commands.count))
+      var hash = try hash()
+      var outcomes: [LogOutcome?] = []
+      for step in steps {
+        var outcome: LogOutcome?
+        if let command = step.command { outcome = try apply(command) }
+        if case .membership(let membership) = step.entry.payload {
+          try database.setConsensus("membership", MembershipCodec.encode(membership))
+        }
+        hash = sha256(hash + EntryCodec.encode([step.entry]) + (outcome?.encoded() ?? []))
+        outcomes.append(outcome)
+      }
+      try database.setConsensus("hash", hash)
+      if let last = steps.last { try database.setMeta("applied_term", Int64(last.entry.term)) }
+      try database.setMeta("applied_index", Int64(applied) + Int64(steps.count))
       return outcomes
     }
   }

@@ -5,7 +5,7 @@ struct StateSchema {
   private let database: Database
 
   /// Version of the tables below; later ones are refused at the start, earlier ones are brought up to it.
-  static let version: Int64 = 2
+  static let version: Int64 = 3
 
   init(_ database: Database) { self.database = database }
 
@@ -17,7 +17,11 @@ struct StateSchema {
       case 0:
         try database.execute(Self.first)
         try bringFromFirst()
-      case 1: try bringFromFirst()
+        try database.execute(Self.third)
+      case 1:
+        try bringFromFirst()
+        try database.execute(Self.third)
+      case 2: try database.execute(Self.third)
       case Self.version: return
       case let found:
         throw DatabaseError(
@@ -48,6 +52,11 @@ struct StateSchema {
     CREATE TABLE garbage (
       slave TEXT NOT NULL, name BLOB NOT NULL, PRIMARY KEY (slave, name)
     ) WITHOUT ROWID;
+    """
+
+  /// Version 3: several masters; where the log stood, beside the index in `meta`.
+  private static let third = """
+    CREATE TABLE consensus (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     """
 
   /// Version 2: shadows move, slaves have conditions, owners have quotas.
@@ -95,6 +104,21 @@ extension Database {
     try query(
       "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
       [.text(key), .integer(value)])
+  }
+
+  /// What the state keeps of the consensus; empty where there is nothing yet.
+  func consensus(_ key: String) throws(DatabaseError) -> [UInt8] {
+    var value: [UInt8] = []
+    try query("SELECT value FROM consensus WHERE key = ?", [.text(key)]) {
+      (row) throws(DatabaseError) in value = row.blob(0)
+    }
+    return value
+  }
+
+  func setConsensus(_ key: String, _ value: [UInt8]) throws(DatabaseError) {
+    try query(
+      "INSERT INTO consensus VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+      [.text(key), .blob(value)])
   }
 
   func addToMeta(_ key: String, _ value: Int64) throws(DatabaseError) {

@@ -1,0 +1,86 @@
+import Base
+import Consensus
+import Logging
+import Messages
+import RPC
+import Raft
+import Replication
+
+/// One voter of the masters' log, of a master or of the witness: its journal, its driver, its links to the others.
+final class ConsensusNode<Machine: ReplicatedStateMachine>: Sendable {
+  let driver: ReplicaDriver<Machine>
+  private let links: PeerLinks
+
+  /// Opens the journal under `directory`, which must have been made by ``ConsensusFolder/create``.
+  ///
+  /// - Parameters:
+  ///   - state: where the state machine stands; nil for a witness.
+  ///   - dialer: the way to the other voters.
+  init(
+    node: String, cluster: String, directory: String, role: Member.Role, members: [Member],
+    configuration: RaftConfiguration, machine: Machine, state: LogBase?, dialer: Dialer,
+    logger: Logger, onLeadership: @escaping @Sendable (Leadership) -> Void,
+    onHalt: @escaping @Sendable (String) -> Void
+  ) async throws {
+    let id = NodeID(node)
+    let (journal, stored) = try await offload { () throws -> (JournalBox, StoredLog) in
+      let (journal, stored) = try Journal.open(
+        directory: ConsensusFolder.path(in: directory), disk: SystemDisk(), cluster: cluster,
+        node: id)
+      return (JournalBox(journal), try journal.reconcile(stored, with: state))
+    }
+    let raft = Raft(
+      id: id, role: role, configuration: configuration, hardState: stored.hardState,
+      base: stored.base, entries: stored.entries,
+      applied: state?.position.index ?? stored.base.position.index,
+      now: BootClock().monotonicNanoseconds() / 1_000_000)
+    driver = ReplicaDriver(
+      replica: Replica(raft), journal: journal.journal, machine: machine, directory: directory,
+      logger: logger, onLeadership: onLeadership, onHalt: onHalt)
+    let driver = driver
+    links = PeerLinks(
+      node: id, cluster: cluster, known: members.filter { $0.id != id }, dialer: dialer,
+      logger: logger, lost: { [weak driver] in driver?.unreachable($0) })
+  }
+
+  func start() { driver.start(links) }
+
+  /// Marks of the other masters' states, by their names; of those that answer.
+  func marksOfOthers() async -> [String: [StateMark]] {
+    let status = await driver.status()
+    var result: [String: [StateMark]] = [:]
+    for member in status.membership.members
+    where member.role == .data && member.id != driver.node {
+      result[member.id.name] = try? await links.stateMarks(of: member, timeout: .seconds(2))
+    }
+    return result
+  }
+}
+
+/// Crosses from the thread that opened it to the driver, which alone uses it from then on.
+private struct JournalBox: @unchecked Sendable {
+  let journal: Journal
+  init(_ journal: Journal) { self.journal = journal }
+}
+
+/// The folder of a voter's journal, in the daemon's state folder.
+public enum ConsensusFolder {
+  static func path(in directory: String) -> String { directory + "/raft" }
+
+  /// Makes a new voter. Blocks.
+  ///
+  /// It is done once in the life of a node: one that has lost its folder has lost what it promised, and must come
+  /// back under another name.
+  /// - Parameter members: of a cluster that begins, the same for all; none for a node that takes another's place.
+  public static func create(
+    in directory: String, cluster: String, node: String, members: [Member]
+  ) throws {
+    _ = try Journal.create(
+      directory: path(in: directory), disk: SystemDisk(), cluster: cluster, node: NodeID(node),
+      membership: Membership(members))
+  }
+
+  public static func exists(in directory: String) -> Bool {
+    (try? SystemDisk().listDirectory(path(in: directory)).isEmpty) == false
+  }
+}
