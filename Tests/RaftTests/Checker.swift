@@ -7,6 +7,9 @@ final class Checker {
   private(set) var committed: Index = 0
   private(set) var elections = 0
   private(set) var readsAnswered = 0
+  private(set) var agesKnown = 0
+  private var now: Tick = 0
+  private var commits: [(tick: Tick, index: Index)] = []
   private var chosen: [Index: Entry] = [:]
   private var leaders: [Term: NodeID] = [:]
   private struct Ballot: Hashable {
@@ -23,7 +26,19 @@ final class Checker {
 
   private func fault(_ text: String) { faults.append(text) }
 
+  /// What a follower believes of its age is true.
+  func look(at id: NodeID, _ raft: Raft, now: Tick) {
+    guard let staleness = raft.staleness(at: now) else { return }
+    agesKnown += 1
+    let then = now - staleness.ticks
+    let index = commits.last { $0.tick < then }?.index ?? 0
+    if index > staleness.index {
+      fault("\(id) knows \(staleness.index) as of \(then), \(index) had committed")
+    }
+  }
+
   func watch(_ id: NodeID, _ action: Action, _ node: Node) {
+    now = node.raft!.now
     switch action {
     case .send(let message): sent(message, by: node)
     case .persist(let persist): logged(persist, by: node.raft!)
@@ -99,7 +114,10 @@ final class Checker {
       fault("\(id) has chosen \(entry) at \(index), before it was \(known)")
     }
     chosen[index] = entry
-    committed = max(committed, index)
+    if index > committed {
+      committed = index
+      commits.append((now, index))
+    }
   }
 
   /// State machine safety.

@@ -54,6 +54,8 @@ struct Ordeal {
   }
 
   mutating func step() {
+    let follower = someone()
+    if group.isUp(follower) { checker.look(at: follower, group.raft(follower), now: group.now) }
     switch Int.random(in: 0..<1000, using: &dice) {
     case ..<560: carry()
     case ..<700: pass(UInt64.random(in: 1...30, using: &dice), to: 95)
@@ -176,6 +178,7 @@ struct Ordeal {
     let count = Self.environment["SFMEDIR_RAFT_SEEDS"].flatMap(UInt64.init) ?? 400
     var elections = 0
     var reads = 0
+    var ages = 0
     var committed: UInt64 = 0
     for seed in one.map({ $0...$0 }) ?? 1...count {
       var ordeal = Ordeal(seed: seed)
@@ -194,11 +197,13 @@ struct Ordeal {
       }
       elections += ordeal.checker.elections
       reads += ordeal.checker.readsAnswered
+      ages += ordeal.checker.agesKnown
       committed += ordeal.checker.committed
     }
     guard one == nil else { return }
     #expect(elections > count * 3, "the schedules must be eventful")
     #expect(reads > count * 8)
+    #expect(ages > count * 50)
     #expect(committed > count * 15)
   }
 }
