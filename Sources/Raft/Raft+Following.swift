@@ -132,6 +132,8 @@ struct Freshness: Sendable {
     {
       point = (answer.tick, heartbeat.commit)
     }
+    // Doubled or late, it may be answered after the answer that the leader repeats.
+    guard heartbeat.round > answers.last?.round ?? 0 else { return }
     answers.append((heartbeat.round, now))
     if answers.count > 32 { answers.removeFirst(16) }
   }

@@ -16,6 +16,27 @@ import Testing
     #expect(known?.index == 1)
   }
 
+  /// The leader repeats the number of an answer that was given at 1000: not that of a doubled message at 1100.
+  @Test func aDoubledHeartbeatMakesNothingYounger() {
+    var node = Alone("b")
+    node.append(term: 1, [1], commit: 1)
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 1)
+    node.now = 1100
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 1)
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 2, answered: 1)
+    #expect(node.raft.staleness(at: 1100)?.ticks == 100)
+  }
+
+  @Test func aLateHeartbeatMakesNothingYounger() {
+    var node = Alone("b")
+    node.append(term: 1, [1], commit: 1)
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 2)
+    node.now = 1100
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 1)
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 3, answered: 2)
+    #expect(node.raft.staleness(at: 1100)?.ticks == 100)
+  }
+
   /// Entry 2 may have committed under the last leader: this one does not know before its own first entry has.
   @Test func aLeaderWhoseFirstEntryHasNotCommittedKnowsTooLittle() {
     var node = Alone("b")
