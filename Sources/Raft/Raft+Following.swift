@@ -140,9 +140,11 @@ struct Freshness: Sendable {
 }
 
 extension Raft {
-  /// A follower's state, once it has applied the index given, is no older than so many ticks. Nil where nothing is known.
+  /// A follower's state, once it has applied the index given, is no older than so many ticks. Nil where nothing is known,
+  /// and where others than it and the leader are enough to have elected another leader by then.
   public func staleness(at now: Tick) -> (ticks: Tick, index: Index)? {
-    guard role == .follower, leader != nil, let point = freshness.point, now >= point.tick
+    guard role == .follower, let leader, let point = freshness.point, now >= point.tick,
+      membership.isQuorum({ $0 == id || $0 == leader })
     else { return nil }
     return (now - point.tick, point.commit)
   }

@@ -47,4 +47,14 @@ import Testing
     node.heartbeat(term: 2, commit: 3, matched: 3, round: 3, answered: 2)
     #expect(node.raft.staleness(at: 1000)?.index == 3)
   }
+
+  /// Three of five may have another leader already.
+  @Test func aLeaderAndOneFollowerMustBeAQuorum() {
+    let members = ["a", "b", "c", "d", "e"].map { Member(id: NodeID($0), role: .data) }
+    var node = Alone("b", members: members)
+    node.append(term: 1, [1], commit: 1)
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 1)
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 2, answered: 1)
+    #expect(node.raft.staleness(at: 1000) == nil)
+  }
 }
