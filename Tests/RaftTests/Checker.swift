@@ -8,7 +8,7 @@ final class Checker {
   private(set) var elections = 0
   private(set) var readsAnswered = 0
   private(set) var agesKnown = 0
-  private var now: Tick = 0
+  var now: Tick = 0
   private var commits: [(tick: Tick, index: Index)] = []
   private var chosen: [Index: Entry] = [:]
   private var leaders: [Term: NodeID] = [:]
@@ -27,10 +27,11 @@ final class Checker {
   private func fault(_ text: String) { faults.append(text) }
 
   /// What a follower believes of its age is true.
-  func look(at id: NodeID, _ raft: Raft, now: Tick) {
-    guard let staleness = raft.staleness(at: now) else { return }
+  func look(at id: NodeID, in group: Group) {
+    let clock = group.clock(of: id)
+    guard let staleness = group.raft(id).staleness(at: clock) else { return }
     agesKnown += 1
-    let then = now - staleness.ticks
+    let then = (clock - staleness.ticks) * 100 / UInt64(100 + group.nodes[id]!.skewPercent)
     let index = commits.last { $0.tick < then }?.index ?? 0
     if index > staleness.index {
       fault("\(id) knows \(staleness.index) as of \(then), \(index) had committed")
@@ -38,7 +39,6 @@ final class Checker {
   }
 
   func watch(_ id: NodeID, _ action: Action, _ node: Node) {
-    now = node.raft!.now
     switch action {
     case .send(let message): sent(message, by: node)
     case .persist(let persist): logged(persist, by: node.raft!)
