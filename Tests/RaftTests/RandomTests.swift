@@ -94,7 +94,8 @@ struct Ordeal {
     case ..<964: group.cut(someone(), someone())
     case ..<974: group.cuts = []
     case ..<982: group.happen(.transfer(to: dice.chance(50) ? someone() : nil), to: leader())
-    case ..<988: group.happen(.unreachable(someone()), to: someone())
+    case ..<986: group.happen(.unreachable(someone()), to: someone())
+    case ..<988: part()
     case ..<990: replace()
     case ..<994: pass(UInt64.random(in: 100...700, using: &dice), to: 40)
     default: pass(UInt64.random(in: 200...300, using: &dice), to: 95)
@@ -112,6 +113,48 @@ struct Ordeal {
       for id in group.names where id != leader { group.cut(leader, id) }
     }
     pass(300, to: 70)
+  }
+
+  /// The leader and the other data node do not hear each other, or the leader hears nobody right after it has handed over.
+  /// All else is quick, and whoever believes that it leads is asked: what leases and promises are for.
+  private mutating func part() {
+    for id in group.names {
+      if !group.isUp(id) { group.start(id) }
+      group.nodes[id]!.isDiskHeld = false
+      group.persist(id)
+    }
+    group.cuts = []
+    group.deliverAll()
+    let leader = leader()
+    let others = group.names.filter { $0 != leader && !group.nodes[$0]!.isWitness }
+    guard let other = others.randomElement(using: &dice) else { return }
+    var lost = [other]
+    if dice.chance(30) {
+      group.happen(.transfer(to: other), to: leader)
+      while let next = group.pool.firstIndex(where: { $0.from == leader && $0.to == other }) {
+        group.deliver(at: next)
+      }
+      lost = group.names.filter { $0 != leader }
+    }
+    for id in lost {
+      group.cut(leader, id)
+      group.cut(id, leader)
+    }
+    for _ in 0..<12 {
+      pass(30, to: 100)
+      group.deliverAll()
+      let witness = someone()
+      if group.nodes[witness]!.isWitness && dice.chance(30) {
+        crash(witness)
+        group.start(witness)
+      }
+      for id in group.names where group.raft(id).role == .leader {
+        propose(id)
+        group.deliverAll()
+      }
+      for id in group.names where group.raft(id).role == .leader { read(id) }
+    }
+    group.cuts = []
   }
 
   private mutating func checkpointed() -> NodeID {
