@@ -201,6 +201,22 @@ import Testing
     #expect(node.actions == [.refused(id: 1, .notReady)])
   }
 
+  /// A lease was counted from when the answer came, not from when the question was sent: Ongaro's dissertation, section 6.4.1.
+  @Test func aLeaseBeginsWhenTheHeartbeatWasSent() {
+    var node = Alone("a")
+    node.lead()
+    node.hear(.appended(.matched(1)), from: "b", term: 1)
+    node.now += 150
+    node.hear(.heartbeatAnswer(.init(round: 1)), from: "b", term: 1)
+    node.now += 29
+    node.happen(.read(id: 1))
+    #expect(node.actions == [.readable(id: 1, index: 1)])
+    node.now += 1
+    node.happen(.read(id: 2))
+    #expect(!node.actions.contains(.readable(id: 2, index: 1)))
+    #expect(!node.raft.hasLease)
+  }
+
   /// A term that is no longer current came back through a leader's own acknowledgements: Howard et al., "Raft Refloated", 2015.
   @Test func answersOfEarlierTermsCountForNothing() {
     var node = Alone("a", terms: [1])
