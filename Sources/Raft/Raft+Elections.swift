@@ -138,9 +138,7 @@ extension Raft {
   }
 
   private mutating func timeoutNow(from node: NodeID) {
-    guard role == .follower, leader == node, !isWitness,
-      membership.members.contains(where: { $0.id == id })
-    else { return }
+    guard role == .follower, leader == node, membership.member(id)?.role == .data else { return }
     campaign(.transfer)
   }
 

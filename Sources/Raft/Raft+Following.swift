@@ -77,7 +77,9 @@ extension Raft {
     commit = max(commit, min(heartbeat.commit, matchedIndex))
     retained = max(retained, heartbeat.retained)
     refreshMembership()
-    freshness.heard(heartbeat, at: now)
+    // Before its first entry has committed, a leader may know of less than was committed before it.
+    freshness.heard(
+      heartbeat, at: now, isReady: log.term(at: heartbeat.commit) == hardState.term)
     let answer = Message.Body.heartbeatAnswer(
       .init(round: heartbeat.round, isFull: isWitness && isLogFull))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
@@ -131,23 +133,26 @@ struct Freshness: Sendable {
   /// At this time the leader had committed no more than this.
   private(set) var point: (tick: Tick, commit: Index)?
 
-  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick) {
-    if let answer = answers.last(where: { $0.round <= heartbeat.answered }),
+  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick, isReady: Bool) {
+    if isReady, let answer = answers.last(where: { $0.round <= heartbeat.answered }),
       answer.tick >= point?.tick ?? 0
     {
       point = (answer.tick, heartbeat.commit)
     }
+    // Doubled or late, it may be answered after the answer that the leader repeats.
+    guard heartbeat.round > answers.last?.round ?? 0 else { return }
     answers.append((heartbeat.round, now))
     if answers.count > 32 { answers.removeFirst(16) }
   }
 }
 
 extension Raft {
-  /// A follower's state, once it has applied the index given, is no older than so many ticks. Nil where nothing is known.
+  /// A follower's state, once it has applied the index given, is no older than so many ticks. Nil where nothing is known,
+  /// and where others than it and the leader are enough to have elected another leader by then.
   public func staleness(at now: Tick) -> (ticks: Tick, index: Index)? {
-    guard role == .follower, leader != nil, let point = freshness.point, now >= point.tick else {
-      return nil
-    }
+    guard role == .follower, let leader, let point = freshness.point, now >= point.tick,
+      membership.isQuorum({ $0 == id || $0 == leader })
+    else { return nil }
     return (now - point.tick, point.commit)
   }
 }

@@ -61,8 +61,8 @@ extension Raft {
 
   /// Tells the chosen one to stand for election once it has the whole log. A witness hands over by itself.
   mutating func handOver() {
-    if isWitness && leading!.transfer == nil && commit == log.lastIndex {
-      let ready = membership.members.filter {
+    if isWitness && leading!.transfer == nil {
+      let ready = membership.everyone.filter {
         $0.role == .data && leading!.progress[$0.id]?.match == log.lastIndex
       }
       // What has the log may be dead since.
@@ -74,7 +74,7 @@ extension Raft {
       }
     }
     guard let transfer = leading!.transfer, !transfer.isTold,
-      leading!.progress[transfer.target]?.match == log.lastIndex, commit == log.lastIndex
+      leading!.progress[transfer.target]?.match == log.lastIndex
     else { return }
     leading!.transfer!.isTold = true
     leading!.hasForfeitedLease = true

@@ -7,6 +7,9 @@ final class Checker {
   private(set) var committed: Index = 0
   private(set) var elections = 0
   private(set) var readsAnswered = 0
+  private(set) var agesKnown = 0
+  var now: Tick = 0
+  private var commits: [(tick: Tick, index: Index)] = []
   private var chosen: [Index: Entry] = [:]
   private var leaders: [Term: NodeID] = [:]
   private struct Ballot: Hashable {
@@ -22,6 +25,18 @@ final class Checker {
   func asked(_ read: UInt64) { floors[read] = committed }
 
   private func fault(_ text: String) { faults.append(text) }
+
+  /// What a follower believes of its age is true.
+  func look(at id: NodeID, in group: Group) {
+    let clock = group.clock(of: id)
+    guard let staleness = group.raft(id).staleness(at: clock) else { return }
+    agesKnown += 1
+    let then = (clock - staleness.ticks) * 100 / UInt64(100 + group.nodes[id]!.skewPercent)
+    let index = commits.last { $0.tick < then }?.index ?? 0
+    if index > staleness.index {
+      fault("\(id) knows \(staleness.index) as of \(then), \(index) had committed")
+    }
+  }
 
   func watch(_ id: NodeID, _ action: Action, _ node: Node) {
     switch action {
@@ -99,7 +114,10 @@ final class Checker {
       fault("\(id) has chosen \(entry) at \(index), before it was \(known)")
     }
     chosen[index] = entry
-    committed = max(committed, index)
+    if index > committed {
+      committed = index
+      commits.append((now, index))
+    }
   }
 
   /// State machine safety.

@@ -8,6 +8,10 @@ struct Disk {
 
   var lastIndex: Index { base.position.index + UInt64(entries.count) }
 
+  var last: Position {
+    entries.last.map { Position(term: $0.term, index: lastIndex) } ?? base.position
+  }
+
   mutating func write(_ persist: Persist) {
     if let state = persist.hardState { hardState = state }
     if let reset = persist.reset {
@@ -75,6 +79,8 @@ enum Parcel: Hashable {
 struct Node {
   let isWitness: Bool
   let configuration: RaftConfiguration
+  /// By how much its clock is fast.
+  var skewPercent = 0
   /// Nil while it is down.
   var raft: Raft?
   var disk: Disk
@@ -121,6 +127,7 @@ struct Group {
     start(member.id)
   }
 
+  func clock(of id: NodeID) -> Tick { now * UInt64(100 + nodes[id]!.skewPercent) / 100 }
   func raft(_ id: NodeID) -> Raft { nodes[id]!.raft! }
   func isUp(_ id: NodeID) -> Bool { nodes[id]?.raft != nil }
 
@@ -146,7 +153,7 @@ struct Group {
     node.raft = Raft(
       id: id, role: node.isWitness ? .witness : .data, configuration: node.configuration,
       hardState: node.disk.hardState,
-      base: node.disk.base, entries: node.disk.entries, applied: applied, now: now)
+      base: node.disk.base, entries: node.disk.entries, applied: applied, now: clock(of: id))
     node.isDiskHeld = false
     nodes[id] = node
   }
@@ -164,7 +171,7 @@ struct Group {
   }
 
   private mutating func step(_ event: Event, _ id: NodeID) {
-    let actions = nodes[id]!.raft!.step(event, at: now)
+    let actions = nodes[id]!.raft!.step(event, at: clock(of: id))
     for action in actions {
       watch?(id, action, nodes[id]!)
       story?.note(id, action)
