@@ -142,7 +142,7 @@ let package = Package(
     .executableTarget(
       name: "sfmedir-mcs",
       dependencies: [
-        "Base", "DaemonSupport", "Enrollment", "MasterCloud", "Messages", "RPC", "Shadows",
+        "Base", "DaemonSupport", "Enrollment", "MasterCloud", "Messages", "RPC", "Raft", "Shadows",
         logging, argumentParser,
       ],
       swiftSettings: house),

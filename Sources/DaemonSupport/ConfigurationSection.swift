@@ -121,6 +121,23 @@ extension ConfigurationSection {
     return ConfigurationTable(scope: scope.inner(key, table))
   }
 
+  /// The masters: `[[masters]]` with `node` and `address` each, or one address as `master`; empty where there is neither.
+  public func masters() throws(ConfigurationError) -> [ServiceClient.Endpoint] {
+    var masters: [ServiceClient.Endpoint] = []
+    for table in try tables("masters") {
+      let node = try table.name("node")
+      guard !masters.contains(where: { $0.node == node }) else {
+        throw invalid("masters", "node '\(node)' stands there twice")
+      }
+      masters.append(.init(try table.address("address"), node: node))
+    }
+    guard let single = try optionalAddress("master") else { return masters }
+    guard masters.isEmpty else {
+      throw invalid("master", "stands beside [[masters]]: leave one out")
+    }
+    return [.init(single)]
+  }
+
   /// The tables of `[[key]]`; none where there is no such key.
   public func tables(_ key: String) throws(ConfigurationError) -> [ConfigurationTable] {
     guard let value = scope.take(key) else { return [] }

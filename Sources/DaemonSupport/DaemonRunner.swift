@@ -11,11 +11,15 @@ public struct DaemonContext: Sendable {
   public let group: EventLoopGroup
   private let manager: ServiceManager
   private let announced = Locked(false)
+  private let failure = Locked<(any Error)?>(nil)
+  private let failures: AsyncStream<Void>
+  private let announcement: AsyncStream<Void>.Continuation
 
   init(logger: Logger, group: EventLoopGroup, manager: ServiceManager) {
     self.logger = logger
     self.group = group
     self.manager = manager
+    (failures, announcement) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
   }
 
   /// Tells the service manager and the log that calls are served; once, however often it is called.
@@ -30,6 +34,17 @@ public struct DaemonContext: Sendable {
     manager.notify("READY=1")
     logger.notice("ready")
   }
+
+  /// The daemon cannot go on: it ends in order, with the exit status of the error. The first one counts.
+  public func fail(_ error: any Error) {
+    failure.withLock { $0 = $0 ?? error }
+    announcement.yield()
+  }
+
+  /// Returns at the first failure, or when the task is cancelled.
+  fileprivate func waitForFailure() async { for await _ in failures { return } }
+
+  fileprivate var failed: (any Error)? { failure.withLock { $0 } }
 
   /// One line for `systemctl status`.
   public func status(_ text: String) { manager.status(text) }
@@ -164,8 +179,13 @@ private struct DaemonService: Service {
       await Watchdog.run(manager: manager, group: group)
     }
     let reloading = Task { await reloadAtEachHangUp(daemon) }
-    // Ends by the signal, or by cancellation: both mean to stop.
-    try? await gracefulShutdown()
+    // Ends by the signal, by cancellation, or by a failure: all mean to stop.
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { try? await gracefulShutdown() }
+      group.addTask { await context.waitForFailure() }
+      await group.next()
+      group.cancelAll()
+    }
     reloading.cancel()
     // Not in the middle of a reload: its READY=1 must not follow STOPPING=1.
     await reloading.value
@@ -173,6 +193,7 @@ private struct DaemonService: Service {
     context.logger.notice("stopping", metadata: ["grace_ms": "\(graceMilliseconds)"])
     await daemon.shutdown(graceMilliseconds: graceMilliseconds)
     watchdog.cancel()
+    if let error = context.failed { throw error }
   }
 
   private func reloadAtEachHangUp(_ daemon: any RunningDaemon) async {

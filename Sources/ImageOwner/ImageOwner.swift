@@ -9,7 +9,7 @@ public final class ImageOwner: Sendable {
   let identity: Identity
   let model: HashModel
   let keys: KeySource
-  let master: Channel
+  let master: ServiceClient
   let limits: ImageOwnerLimits
   let entropy: any Entropy
   let logger: Logger
@@ -24,7 +24,7 @@ public final class ImageOwner: Sendable {
 
   public init(
     identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
-    model: HashModel, keys: KeySource, master: Channel,
+    model: HashModel, keys: KeySource, master: ServiceClient,
     limits: ImageOwnerLimits = ImageOwnerLimits(),
     entropy: any Entropy = SystemEntropy(), logger: Logger
   ) {

@@ -4,14 +4,14 @@ import RPC
 
 /// Pages of stored images with their tags opened, for owners and users alike.
 public struct ImageListing: Sendable {
-  private let master: Channel
+  private let master: ServiceClient
   private let keys: KeySource
 
   public static let maximumLimit: UInt32 = 1000
   /// Answers stay well below one frame, whatever the tags hold.
   private static let maximumReplyBytes = 512 << 10
 
-  public init(master: Channel, keys: KeySource) {
+  public init(master: ServiceClient, keys: KeySource) {
     self.master = master
     self.keys = keys
   }

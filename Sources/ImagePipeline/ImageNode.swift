@@ -11,7 +11,8 @@ public struct ImageNodeSettings: Sendable {
   public var stateDirectory: String
   public var joinFile: String?
   public var keyControl: Address
-  public var master: Address
+  /// At least one.
+  public var masters: [ServiceClient.Endpoint]
   public var modelPath: String
   public var revocationList: String?
   /// Of the channels to the master and the key control entity.
@@ -19,7 +20,8 @@ public struct ImageNodeSettings: Sendable {
 
   public init(
     cluster: String, role: Role, node: String, stateDirectory: String, joinFile: String?,
-    keyControl: Address, master: Address, modelPath: String, revocationList: String? = nil,
+    keyControl: Address, masters: [ServiceClient.Endpoint], modelPath: String,
+    revocationList: String? = nil,
     limits: ConnectionLimits = ConnectionLimits()
   ) {
     self.cluster = cluster
@@ -28,7 +30,7 @@ public struct ImageNodeSettings: Sendable {
     self.stateDirectory = stateDirectory
     self.joinFile = joinFile
     self.keyControl = keyControl
-    self.master = master
+    self.masters = masters
     self.modelPath = modelPath
     self.revocationList = revocationList
     self.limits = limits
@@ -40,7 +42,7 @@ public final class ImageNode: Sendable {
   public let certificates: CertificateKeeper
   public let model: HashModel
   public let keys: KeySource
-  public let master: Channel
+  public let master: ServiceClient
   private let settings: ImageNodeSettings
   private let group: EventLoopGroup
   private let logger: Logger
@@ -82,10 +84,9 @@ public final class ImageNode: Sendable {
       try await KeyDelivery.fetch(
         channel: keyControl, identity: node.identity, timeout: Self.keyFetchTimeout)
     }
-    master = Channel(
-      address: settings.master, tls: tls,
-      expecting: PeerExpectation(cluster: settings.cluster, role: .master), group: group,
-      logger: logger, limits: settings.limits)
+    master = .masters(
+      settings.masters, tls: tls, cluster: settings.cluster, group: group, logger: logger,
+      limits: settings.limits)
   }
 
   public var identity: Identity { certificates.identity.identity }
@@ -127,7 +128,7 @@ public final class ImageNode: Sendable {
     logger.notice(
       "serving",
       metadata: [
-        "listen": "\(configuration.address.host):\(server.port)", "master": "\(settings.master)",
+        "listen": "\(configuration.address.host):\(server.port)", "masters": "\(master.addresses)",
         "model": "\(model.version.prefix(12))", "code_bits": "\(model.codeBits)",
         "image_key": "\(ring.current(.image)?.version ?? 0)",
         "index_key": "\(ring.current(.index)?.version ?? 0)",

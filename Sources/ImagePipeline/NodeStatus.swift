@@ -7,7 +7,7 @@ public struct NodeStatus: Sendable {
   private let certificateExpiresAtMilliseconds: @Sendable () -> UInt64
   private let modelVersion: String
   private let keys: KeySource
-  private let master: Channel
+  private let master: ServiceClient
 
   /// How long the master may take: a status is asked by somebody who waits.
   private static let patience = Duration.seconds(2)
@@ -15,7 +15,7 @@ public struct NodeStatus: Sendable {
   /// - Parameter certificateExpiresAtMilliseconds: asked each time: it moves with each renewal.
   public init(
     identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
-    modelVersion: String, keys: KeySource, master: Channel
+    modelVersion: String, keys: KeySource, master: ServiceClient
   ) {
     self.identity = identity
     self.certificateExpiresAtMilliseconds = certificateExpiresAtMilliseconds
@@ -38,9 +38,9 @@ public struct NodeStatus: Sendable {
       let status = try await master.unary(
         MasterCloudMethods.clusterStatus, Empty(),
         CallOptions(within: context, atMost: Self.patience))
-      reply.master = "\(status.node) at \(master.address)"
+      reply.master = "\(status.node), of \(master.addresses)"
     } catch {
-      reply.problem = "the master at \(master.address) does not answer: \(error)"
+      reply.problem = "no master answers at \(master.addresses): \(error)"
     }
     return reply
   }

@@ -7,6 +7,7 @@ public struct Retry: Sendable {
   public var firstDelayMilliseconds = 50.0
   public var maximumDelayMilliseconds = 2000.0
   private static let factor = 2.0
+  private static let leaderDelayMilliseconds = 30.0
 
   /// For work whose result is worth the whole deadline, such as an upload.
   public static let untilDeadline = Retry(maximumAttempts: nil)
@@ -29,7 +30,9 @@ public struct Retry: Sendable {
       do {
         return try await body()
       } catch let error as RPCError where Self.mayRepeat(error) {
-        if let maximumAttempts, attempt >= maximumAttempts { throw error }
+        if let maximumAttempts, attempt >= maximumAttempts, error.notLeader == nil { throw error }
+        // A leader is elected in a moment; whoever waits longer each time comes late.
+        if error.notLeader != nil { delay = min(delay, Self.leaderDelayMilliseconds) }
         // Jitter, so that the calls that one restart broke do not all return together.
         let pause = Duration.milliseconds(delay * Double.random(in: 0.8...1.2))
         guard pause < context.remaining else { throw error }

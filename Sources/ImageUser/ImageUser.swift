@@ -10,7 +10,7 @@ import RPC
 public final class ImageUser: Sendable {
   let model: HashModel
   let keys: KeySource
-  let master: Channel
+  let master: ServiceClient
   let limits: ImageUserLimits
   let logger: Logger
   /// Queries being decoded and hashed.
@@ -22,7 +22,8 @@ public final class ImageUser: Sendable {
 
   public init(
     identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
-    model: HashModel, keys: KeySource, master: Channel, limits: ImageUserLimits = ImageUserLimits(),
+    model: HashModel, keys: KeySource, master: ServiceClient,
+    limits: ImageUserLimits = ImageUserLimits(),
     logger: Logger
   ) {
     self.model = model

@@ -15,10 +15,14 @@ struct ImageUserSettings: Sendable {
     guard let keyControl = common.keyControl else {
       preconditionFailure("CommonConfiguration read no key_control from \(path)")
     }
+    let masters = try file.masters()
+    guard !masters.isEmpty else {
+      throw file.invalid("masters", "there is none: add [[masters]] with node and address")
+    }
     node = ImageNodeSettings(
       cluster: common.cluster, role: .imageUser, node: common.node,
       stateDirectory: common.stateDirectory, joinFile: common.joinFile, keyControl: keyControl,
-      master: try file.address("master"), modelPath: try file.absolutePath("model"),
+      masters: masters, modelPath: try file.absolutePath("model"),
       revocationList: common.revocationList, limits: common.rpc.limits)
     limits.maximumImageBytes = try file.integer(
       "maximum_image_bytes", default: limits.maximumImageBytes, in: 1...(448 << 20))

@@ -27,7 +27,8 @@ final class OwnerFixture: Sendable {
     let owner = ImageOwner(
       identity: try network.identity(.imageOwner, "mo-1"),
       certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
-      keys: TestImages.source(keys), master: try network.masterChannel(as: .imageOwner, "mo-1"),
+      keys: TestImages.source(keys),
+      master: ServiceClient(over: [try network.masterChannel(as: .imageOwner, "mo-1")]),
       limits: limits, logger: network.logger)
     self.owner = owner
     (server, client) = try network.serve(.imageOwner, "mo-1") { owner.register(in: &$0) }

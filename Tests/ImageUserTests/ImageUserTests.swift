@@ -28,7 +28,8 @@ final class UserFixture: Sendable {
     let user = ImageUser(
       identity: try network.identity(.imageUser, "mu-1"),
       certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
-      keys: TestImages.source(keys), master: try network.masterChannel(as: .imageUser, "mu-1"),
+      keys: TestImages.source(keys),
+      master: ServiceClient(over: [try network.masterChannel(as: .imageUser, "mu-1")]),
       limits: limits, logger: network.logger)
     self.user = user
     (server, client) = try network.serve(.imageUser, "mu-1") { user.register(in: &$0) }

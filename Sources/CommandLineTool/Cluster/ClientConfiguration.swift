@@ -12,7 +12,7 @@ public struct ClientConfiguration: Sendable {
   public var keyControl: Address
   public var imageOwner: Address?
   public var imageUser: Address?
-  public var master: Address?
+  public var masters: [ServiceClient.Endpoint]
 
   /// The file to read: the option, else SFMEDIR_CONFIG, else the first that exists of
   /// ./sfmedir-dev/cli.toml and ~/.config/sfmedir/cli.toml; nil where there is none.
@@ -58,7 +58,7 @@ public struct ClientConfiguration: Sendable {
     keyControl = try file.address("key_control")
     imageOwner = try file.optionalAddress("image_owner")
     imageUser = try file.optionalAddress("image_user")
-    master = try file.optionalAddress("master")
+    masters = try file.masters()
     try file.finish()
   }
 }

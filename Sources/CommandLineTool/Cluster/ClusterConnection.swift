@@ -17,6 +17,7 @@ public final class ClusterConnection: Sendable {
     let node: String?
   }
   private let channels = Locked<[Key: Channel]>([:])
+  private let masterClient = Locked<ServiceClient?>(nil)
 
   private init(
     configuration: ClientConfiguration, identity: NodeIdentity, tls: TLSContext,
@@ -73,7 +74,22 @@ public final class ClusterConnection: Sendable {
     try channel(configuration.imageUser, "image_user", .imageUser)
   }
 
-  public func master() throws -> Channel { try channel(configuration.master, "master", .master) }
+  /// Calls go to the master that leads.
+  public func master() throws -> ServiceClient {
+    guard !configuration.masters.isEmpty else {
+      throw CommandFailure(
+        .configuration, "\(configuration.path) does not say where the masters are",
+        advice: "add [[masters]] with node = \"NAME\" and address = \"host:port\" for each")
+    }
+    return masterClient.withLock { client in
+      if let client { return client }
+      let made = ServiceClient.masters(
+        configuration.masters, tls: tls, cluster: configuration.cluster, group: group,
+        logger: logger, interceptors: interceptors)
+      client = made
+      return made
+    }
+  }
 
   public func keyControl() -> Channel { channel(to: configuration.keyControl, role: .keyControl) }
 
@@ -108,5 +124,6 @@ public final class ClusterConnection: Sendable {
       return channels.values
     }
     for channel in open { channel.close() }
+    masterClient.withLock { $0.take() }?.close()
   }
 }

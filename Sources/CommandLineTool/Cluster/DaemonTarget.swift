@@ -70,10 +70,9 @@ struct DaemonDirectory: Sendable {
   /// The daemons that the configuration names.
   var configured: [DaemonTarget] {
     let configuration = cluster.configuration
-    let named: [(Role, Address?)] = [
-      (.keyControl, configuration.keyControl), (.master, configuration.master),
-      (.imageOwner, configuration.imageOwner), (.imageUser, configuration.imageUser),
-    ]
+    var named: [(Role, Address?)] = [(.keyControl, configuration.keyControl)]
+    named += configuration.masters.map { (.master, $0.address) }
+    named += [(.imageOwner, configuration.imageOwner), (.imageUser, configuration.imageUser)]
     return named.compactMap { role, address in
       address.map {
         DaemonTarget(role: role, address: $0, channel: cluster.channel(to: $0, role: role))
@@ -83,8 +82,8 @@ struct DaemonDirectory: Sendable {
 
   /// The slaves, as the master has them; none where the configuration has no master.
   func slaves() async throws(RPCError) -> [DaemonTarget] {
-    guard let master = cluster.configuration.master else { return [] }
-    let state = try await cluster.channel(to: master, role: .master).unary(
+    guard let master = try? cluster.master() else { return [] }
+    let state = try await master.unary(
       MasterCloudMethods.clusterStatus, Empty(), CallOptions(timeout: timeout))
     return state.slaves.compactMap { slave in
       guard let address = Address(slave.address), Identity.isName(slave.node) else { return nil }

@@ -15,9 +15,9 @@ struct MasterCalls: Sendable {
     _ method: Method<Request, Reply>, _ request: Request, during action: String,
     timeout: Duration? = nil
   ) async throws -> Reply {
-    let channel = try cluster.master()
+    let master = try cluster.master()
     do {
-      return try await channel.unary(
+      return try await master.unary(
         method, request, CallOptions(timeout: timeout ?? timeouts.small))
     } catch {
       var failure = CommandFailure(error, during: action)

@@ -9,9 +9,13 @@ struct ClusterReport: Sendable {
     let address: String
     var node = ""
     var status: NodeStatusReply?
+    /// Of masters and the witness.
+    var consensus: ConsensusStatusReply?
     /// Empty where all is well.
     var problem = ""
     var isReachable = true
+
+    var leads: Bool { consensus.map { !$0.node.isEmpty && $0.leader == $0.node } ?? false }
 
     var state: String { !isReachable ? "unreachable" : problem.isEmpty ? "ok" : "problem" }
   }
@@ -28,7 +32,8 @@ struct ClusterReport: Sendable {
 
   static func gather(_ cluster: ClusterConnection, timeout: Duration) async -> ClusterReport {
     async let keyControl = keyControl(cluster, timeout)
-    async let master = master(cluster, timeout)
+    async let masters = masters(cluster, timeout)
+    async let state = state(cluster, timeout)
     async let owner = node(
       cluster.configuration.imageOwner, .imageOwner, ImageOwnerMethods.ownerStatus, cluster, timeout
     )
@@ -38,10 +43,8 @@ struct ClusterReport: Sendable {
       cluster: cluster.configuration.cluster,
       operatorExpiresMilliseconds: cluster.certificateExpiresMilliseconds)
     report.daemons.append(await keyControl)
-    if let (daemon, state) = await master {
-      report.daemons.append(daemon)
-      report.state = state
-    }
+    report.daemons += await masters
+    report.state = await state
     report.daemons += [await owner, await user].compactMap { $0 }
     return report
   }
@@ -60,16 +63,59 @@ struct ClusterReport: Sendable {
     return daemon
   }
 
-  private static func master(
+  private static func state(
     _ cluster: ClusterConnection, _ timeout: Duration
-  ) async -> (Daemon, ClusterStatusReply?)? {
-    guard let address = cluster.configuration.master else { return nil }
-    var daemon = Daemon(role: .master, address: "\(address)")
+  ) async -> ClusterStatusReply? {
+    try? await cluster.master().unary(
+      MasterCloudMethods.clusterStatus, Empty(), CallOptions(timeout: timeout))
+  }
+
+  /// The masters that the configuration names, and the witness that they name.
+  private static func masters(_ cluster: ClusterConnection, _ timeout: Duration) async -> [Daemon] {
+    let targets = cluster.configuration.masters.map { endpoint in
+      (endpoint.address, cluster.channel(to: endpoint.address, role: .master, node: endpoint.node))
+    }
+    var voters: [(Daemon, ConsensusStatusReply?)] = []
+    await withTaskGroup(of: (Int, Daemon, ConsensusStatusReply?).self) { group in
+      for (number, target) in targets.enumerated() {
+        group.addTask {
+          let (daemon, status) = await voter(.master, target.0, target.1, timeout)
+          return (number, daemon, status)
+        }
+      }
+      var answers: [(Int, Daemon, ConsensusStatusReply?)] = []
+      for await answer in group { answers.append(answer) }
+      voters = answers.sorted { $0.0 < $1.0 }.map { ($0.1, $0.2) }
+    }
+    var daemons = voters.map(\.0)
+    for index in daemons.indices where daemons[index].node.isEmpty {
+      daemons[index].node = cluster.configuration.masters[index].node ?? ""
+    }
+    let members = voters.compactMap(\.1).max { $0.commitIndex < $1.commitIndex }?.members ?? []
+    for member in members where member.witness && !member.leaving {
+      guard let address = Address(member.address) else { continue }
+      let channel = cluster.channel(to: address, role: .witness, node: member.node)
+      var (daemon, _) = await voter(.witness, address, channel, timeout)
+      daemon.node = member.node
+      daemons.append(daemon)
+    }
+    return daemons
+  }
+
+  private static func voter(
+    _ role: Role, _ address: Address, _ channel: Channel, _ timeout: Duration
+  ) async -> (Daemon, ConsensusStatusReply?) {
+    var daemon = Daemon(role: role, address: "\(address)")
     do {
-      let state = try await cluster.channel(to: address, role: .master).unary(
-        MasterCloudMethods.clusterStatus, Empty(), CallOptions(timeout: timeout))
-      daemon.node = state.node
-      return (daemon, state)
+      let status = try await channel.unary(
+        ConsensusMethods.consensusStatus, Empty(), CallOptions(timeout: timeout))
+      daemon.node = status.node
+      daemon.consensus = status
+      daemon.problem =
+        !status.halted.isEmpty
+        ? status.halted
+        : !status.alarm.isEmpty ? status.alarm : status.leader.isEmpty ? "no master leads" : ""
+      return (daemon, status)
     } catch {
       daemon.isReachable = false
       daemon.problem = error.message
@@ -144,7 +190,8 @@ struct ClusterReport: Sendable {
       let status = daemon.status
       table.add([
         daemon.role.rawValue, daemon.node.isEmpty ? "-" : daemon.node, daemon.address,
-        daemon.state, status.map { String($0.modelVersion.prefix(12)) } ?? "-",
+        daemon.state + (daemon.leads ? ", leads" : ""),
+        status.map { String($0.modelVersion.prefix(12)) } ?? "-",
         status.map { "v\($0.imageKeyVersion)" } ?? "-",
         status.map { "v\($0.indexKeyVersion)" } ?? "-",
         Units.time(milliseconds: status?.certificateExpiresMilliseconds ?? 0),
@@ -241,6 +288,14 @@ struct ClusterReport: Sendable {
       line["image_key_version"] = JSONValue(status.imageKeyVersion)
       line["index_key_version"] = JSONValue(status.indexKeyVersion)
       line["certificate_expires_milliseconds"] = JSONValue(status.certificateExpiresMilliseconds)
+    }
+    if let consensus = daemon.consensus {
+      line["leads"] = .bool(daemon.leads)
+      line["leader"] = .string(consensus.leader)
+      line["term"] = JSONValue(consensus.term)
+      line["commit_index"] = JSONValue(consensus.commitIndex)
+      line["applied_index"] = JSONValue(consensus.appliedIndex)
+      line["log_bytes"] = JSONValue(consensus.logBytes)
     }
     line["problem"] = .string(daemon.problem)
     return line

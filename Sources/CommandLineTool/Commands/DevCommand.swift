@@ -6,7 +6,8 @@ struct DevCommand: AsyncParsableCommand {
     abstract: "A whole cluster on this machine, with its state in one folder.",
     discussion: """
       Real daemons, one process each, that talk mutual TLS over 127.0.0.1: a key control entity \
-      (kce-1), slaves (scs-1, ...), a master (mcs-1), an image owner (mo-1), an image user (mu-1).
+      (kce-1), slaves (scs-1, ...), two masters (mcs-1, mcs-2) and their witness (witness-1), an image \
+      owner (mo-1), an image user (mu-1).
 
       EXAMPLE
         sfmedir dev up
@@ -61,6 +62,11 @@ struct DevUpCommand: ToolCommand {
   @Option(help: ArgumentHelp("Image owners of a new cluster (default: 1).", valueName: "count"))
   var owners: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "Masters of a new cluster: 1, or 2 with a witness (default: 2).", valueName: "count"))
+  var masters: Int?
+
   @Option(help: ArgumentHelp("Image users of a new cluster (default: 1).", valueName: "count"))
   var users: Int?
 
@@ -103,7 +109,8 @@ struct DevUpCommand: ToolCommand {
   func validate() throws {
     for (name, value, range) in [
       ("--slaves", slaves, DevPlan.fewestSlaves...64), ("--owners", owners, 1...16),
-      ("--users", users, 1...16), ("--wait", wait, 1...3600), ("--threshold", threshold, 2...8),
+      ("--users", users, 1...16), ("--masters", masters, 1...2), ("--wait", wait, 1...3600),
+      ("--threshold", threshold, 2...8),
       ("--spare-slaves", spareSlaves, 0...60), ("--tolerance", tolerance, 1...60),
       ("--repair-after", repairAfter, 1...2_592_000),
     ] {
@@ -148,7 +155,8 @@ struct DevUpCommand: ToolCommand {
     let lock = try folder.lock()
     defer { lock.release() }
     let wishes = DevWishes(
-      slaves: slaves, owners: owners, users: users, sharing: try sharing(), care: care,
+      slaves: slaves, owners: owners, users: users, masters: masters, sharing: try sharing(),
+      care: care,
       model: model)
     let (cluster, started) = try await DevCluster.up(
       folder, wishes: wishes, waitSeconds: wait,

@@ -8,6 +8,7 @@ struct DevWishes: Sendable {
   var slaves: Int?
   var owners: Int?
   var users: Int?
+  var masters: Int?
   var sharing: DevSharing?
   var care: DevCare?
   var model: String?
@@ -107,7 +108,7 @@ struct DevCluster: Sendable {
     guard var plan = try folder.loadPlan() else {
       let names = DevPlan.names(
         slaves: wishes.slaves ?? DevWishes.usualSlaves, owners: wishes.owners ?? 1,
-        users: wishes.users ?? 1)
+        users: wishes.users ?? 1, masters: wishes.masters ?? DevPlan.usualMasters)
       let nodes = zip(names, try DevPorts.choose(names.count)).map { name, port in
         DevNode(name: name.name, role: name.role, port: port)
       }
@@ -122,7 +123,7 @@ struct DevCluster: Sendable {
     for (wish, role, noun) in [
       (more.isEmpty ? wishes.slaves : nil, Role.slave, "slaves"),
       (wishes.owners, .imageOwner, "owners"),
-      (wishes.users, .imageUser, "users"),
+      (wishes.users, .imageUser, "users"), (wishes.masters, .master, "masters"),
     ] {
       let count = plan.nodes(role).count
       guard wish == nil || wish == count else {
@@ -133,9 +134,7 @@ struct DevCluster: Sendable {
     }
     if !more.isEmpty {
       // The master learns of them at its start.
-      if let master = plan.nodes(.master).first {
-        _ = try processes.stop([master], graceMilliseconds: stopGraceMilliseconds)
-      }
+      _ = try processes.stop(plan.nodes(.master), graceMilliseconds: stopGraceMilliseconds)
       let place = (plan.nodes.lastIndex { $0.role == .slave } ?? 0) + 1
       plan.nodes.insert(contentsOf: more, at: place)
     }
@@ -203,6 +202,7 @@ struct DevCluster: Sendable {
     let others = nodes.filter { $0.role != .keyControl }
     for node in others { try makeToken(role: node.role, name: node.name) }
     try makeToken(role: .operatorTool, name: DevPlan.operatorNode)
+    for node in others { try makeLog(of: node) }
     if !others.isEmpty { remark("starting \(others.map(\.name).joined(separator: " "))") }
     for node in others {
       try Task.checkCancellation()
@@ -211,6 +211,21 @@ struct DevCluster: Sendable {
     let readiness = try await readiness()
     try await readiness.waitUntilReady(
       plan.nodes, processes: processes, deadlineNanoseconds: deadline)
+  }
+
+  /// A voter's log is made once in its life.
+  private func makeLog(of node: DevNode) throws {
+    guard node.role == .witness || (node.role == .master && plan.nodes(.master).count > 1),
+      !Files.exists("\(folder.state(node.name))/raft")
+    else { return }
+    let status = try Spawn.run(
+      processes.executable(node),
+      ["--config", folder.configuration(node.name), "--initialize"] + node.arguments,
+      log: folder.log(node.name))
+    guard status == 0 else {
+      throw DevReadiness.failure(
+        "'\(node.executableName) --initialize' ended with code \(status)", node, processes)
+    }
   }
 
   /// A certificate lasts; a token is needed only where there is none yet.

@@ -6,7 +6,20 @@ struct DevConfigurationText {
   let folder: DevFolder
 
   private var keyControl: DevNode { plan.nodes(.keyControl)[0] }
-  private var master: DevNode { plan.nodes(.master)[0] }
+  private var masters: [String] {
+    plan.nodes(.master).flatMap { table("masters", $0) }
+  }
+  private var voters: [String] {
+    plan.nodes(.master).count == 1
+      ? [] : masters + plan.nodes(.witness).flatMap { table("witness", $0) }
+  }
+
+  private func table(_ name: String, _ node: DevNode) -> [String] {
+    [
+      "", "[[\(name)]]", "node = \(quoted(node.name))",
+      "address = \(quoted("\(node.address)"))",
+    ]
+  }
 
   /// `DIR/config/NODE.toml`
   func daemon(_ node: DevNode) -> String {
@@ -24,10 +37,11 @@ struct DevConfigurationText {
     }
     switch node.role {
     case .keyControl: lines.append("seal_key_file = \(quoted(folder.sealKeyFile))")
-    case .master: lines += masterLines
+    case .master: lines += masterLines + voters
+    case .witness: lines += voters
     case .imageOwner, .imageUser:
-      lines.append("master = \(quoted("\(master.address)"))")
       lines.append("model = \(quoted(plan.modelPath))")
+      lines += masters
     case .slave: lines.append("reserve_free_mib = \(Self.reserveMebibytes)")
     case .operatorTool: break
     }
@@ -57,30 +71,24 @@ struct DevConfigurationText {
       lines.append("repair_after_seconds = \(seconds)")
     }
     if plan.care.isOff { lines.append("care = false") }
-    for slave in slaves {
-      lines += [
-        "", "[[slaves]]", "node = \(quoted(slave.name))",
-        "address = \(quoted("\(slave.address)"))",
-      ]
-    }
-    return lines
+    return lines + slaves.flatMap { table("slaves", $0) }
   }
 
   /// `DIR/cli.toml` for number 1, `DIR/cli-2.toml` for the second owner and user, and so on.
   func client(_ number: Int) -> String {
     let owners = plan.nodes(.imageOwner)
     let users = plan.nodes(.imageUser)
-    let lines = [
-      "# The command line's settings for the cluster in \(printable(folder.path)).",
-      "cluster = \(quoted(DevPlan.cluster))",
-      "node = \(quoted(DevPlan.operatorNode))",
-      "state_directory = \(quoted(folder.state(DevPlan.operatorNode)))",
-      "join_file = \(quoted(folder.joinFile(DevPlan.operatorNode)))",
-      "key_control = \(quoted("\(keyControl.address)"))",
-      "image_owner = \(quoted("\(owners[min(number, owners.count) - 1].address)"))",
-      "image_user = \(quoted("\(users[min(number, users.count) - 1].address)"))",
-      "master = \(quoted("\(master.address)"))",
-    ]
+    let lines =
+      [
+        "# The command line's settings for the cluster in \(printable(folder.path)).",
+        "cluster = \(quoted(DevPlan.cluster))",
+        "node = \(quoted(DevPlan.operatorNode))",
+        "state_directory = \(quoted(folder.state(DevPlan.operatorNode)))",
+        "join_file = \(quoted(folder.joinFile(DevPlan.operatorNode)))",
+        "key_control = \(quoted("\(keyControl.address)"))",
+        "image_owner = \(quoted("\(owners[min(number, owners.count) - 1].address)"))",
+        "image_user = \(quoted("\(users[min(number, users.count) - 1].address)"))",
+      ] + masters
     return lines.joined(separator: "\n") + "\n"
   }
 

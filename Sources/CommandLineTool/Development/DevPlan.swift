@@ -7,7 +7,12 @@ public struct DevNode: Sendable, Equatable {
   public let port: UInt16
 
   public var address: Address { Address(host: "127.0.0.1", port: port) }
-  public var executableName: String { "sfmedir-\(role.rawValue)" }
+  /// The witness is a master's program that was told to be one.
+  public var executableName: String {
+    role == .witness ? "sfmedir-mcs" : "sfmedir-\(role.rawValue)"
+  }
+
+  public var arguments: [String] { role == .witness ? ["--witness"] : [] }
 }
 
 /// How many slaves share an image, and how many of them give it back.
@@ -49,15 +54,20 @@ public struct DevPlan: Sendable, Equatable {
 
   /// Names of the daemons in the order in which they start; each needs those before it.
   public static func names(
-    slaves: Int, owners: Int, users: Int
+    slaves: Int, owners: Int, users: Int, masters: Int = usualMasters
   ) -> [(name: String, role: Role)] {
     var names: [(String, Role)] = [("kce-1", .keyControl)]
     names += (1...slaves).map { ("scs-\($0)", .slave) }
-    names.append(("mcs-1", .master))
+    // Two masters need a third voter; it comes first, as it is needed by both.
+    if masters == 2 { names.append(("witness-1", .witness)) }
+    names += (1...masters).map { ("mcs-\($0)", .master) }
     names += (1...owners).map { ("mo-\($0)", .imageOwner) }
     names += (1...users).map { ("mu-\($0)", .imageUser) }
     return names
   }
+
+  /// Two masters and a witness survive the loss of any one of them.
+  public static let usualMasters = 2
 
   /// Fewest slaves: two that give an image back, one more that may be lost.
   public static let fewestSlaves = 3
@@ -68,7 +78,7 @@ public struct DevPlan: Sendable, Equatable {
 
   /// Owners and users first: nobody stores any more when the slaves go.
   public var stopOrder: [[DevNode]] {
-    [[.imageOwner, .imageUser], [.master], [.slave], [.keyControl]].map { roles in
+    [[.imageOwner, .imageUser], [.master], [.witness], [.slave], [.keyControl]].map { roles in
       nodes.filter { roles.contains($0.role) }
     }
   }

@@ -29,7 +29,8 @@ struct DevProcesses: Sendable {
 
   func start(_ node: DevNode) throws(FileError) -> ProcessIdentity {
     let process = try Spawn.daemon(
-      executable(node), ["--config", folder.configuration(node.name)], log: folder.log(node.name))
+      executable(node), ["--config", folder.configuration(node.name)] + node.arguments,
+      log: folder.log(node.name))
     var object = process.json
     object["node"] = .string(node.name)
     try Files.write(Array((object.line + "\n").utf8), to: folder.processFile(node.name))

@@ -47,6 +47,11 @@ struct DevReadiness: Sendable {
         let status = try await channel.unary(SlaveCloudMethods.slaveStatus, Empty(), options)
         if status.readOnly { return .problem("read-only: \(status.readOnlyReason)") }
       case .master:
+        let consensus = try await channel.unary(
+          ConsensusMethods.consensusStatus, Empty(), options)
+        if let problem = Self.problem(of: consensus) { return .problem(problem) }
+        // Only the leader knows how the slaves are.
+        guard consensus.leader == node.name else { return .ok }
         let status = try await channel.unary(MasterCloudMethods.clusterStatus, Empty(), options)
         let reached = Set(status.slaves.filter(\.reachable).map(\.node))
         let missing = expectedSlaves.subtracting(reached).sorted()
@@ -59,12 +64,21 @@ struct DevReadiness: Sendable {
       case .imageUser:
         let status = try await channel.unary(ImageUserMethods.userStatus, Empty(), options)
         if !status.problem.isEmpty { return .problem(status.problem) }
+      case .witness:
+        let status = try await channel.unary(ConsensusMethods.consensusStatus, Empty(), options)
+        if let problem = Self.problem(of: status) { return .problem(problem) }
       case .operatorTool: break
       }
       return .ok
     } catch {
       return .silent(error.message)
     }
+  }
+
+  private static func problem(of status: ConsensusStatusReply) -> String? {
+    if !status.halted.isEmpty { return status.halted }
+    if !status.alarm.isEmpty { return status.alarm }
+    return status.leader.isEmpty ? "no master leads" : nil
   }
 
   /// Returns when every node is well.

@@ -45,7 +45,6 @@ public final class Channel: @unchecked Sendable {
 
   private static let firstBackoffMilliseconds = 50.0
   private static let backoffFactor = 1.6
-  private static let maximumBackoffMilliseconds = 5000.0
   /// A call that a leaving server did not begin goes to the next connection, so often.
   private static let maximumMoves = 3
 
@@ -430,7 +429,7 @@ public final class Channel: @unchecked Sendable {
     var delay = Self.firstBackoffMilliseconds
     for _ in 1..<min(failures, 20) { delay *= Self.backoffFactor }
     // Jitter, so that many clients of one server do not return together.
-    delay = min(delay, Self.maximumBackoffMilliseconds) * loop.jitter(in: 0.8...1.2)
+    delay = min(delay, Double(limits.maximumReconnectMilliseconds)) * loop.jitter(in: 0.8...1.2)
     _ = loop.schedule(afterMilliseconds: UInt64(delay)) { [weak self] in
       guard let self, case .backingOff = state else { return }
       state = .idle

@@ -50,26 +50,49 @@ public final class ServiceClient: Sendable {
   ///   - endpoints: at least one.
   ///   - expectation: cluster and role of all of them; its node is that of endpoints that name none.
   ///   - entropy: seeds the dice that choose addresses and waits.
-  public init(
+  public convenience init(
     _ endpoints: [Endpoint], tls: TLSContext, expecting expectation: PeerExpectation,
     group: EventLoopGroup, logger: Logger, configuration: Configuration = Configuration(),
-    entropy: any Entropy = SystemEntropy()
+    entropy: any Entropy = SystemEntropy(), interceptors: [any ClientInterceptor] = []
   ) {
-    self.configuration = configuration
     let makeChannel = { @Sendable (endpoint: Endpoint) in
       Channel(
         address: endpoint.address, tls: tls,
         expecting: PeerExpectation(
           cluster: expectation.cluster, role: expectation.role,
           node: endpoint.node ?? expectation.node),
-        group: group, logger: logger, limits: configuration.limits)
+        group: group, logger: logger, limits: configuration.limits, interceptors: interceptors)
     }
+    self.init(
+      endpoints, channels: endpoints.map(makeChannel), configuration: configuration,
+      entropy: entropy, makeChannel: makeChannel)
+  }
+
+  /// Over channels that its caller has made; ``close()`` closes them.
+  public convenience init(
+    over channels: [Channel], configuration: Configuration = Configuration(),
+    entropy: any Entropy = SystemEntropy()
+  ) {
+    self.init(
+      channels.map { Endpoint($0.address) }, channels: channels, configuration: configuration,
+      entropy: entropy, makeChannel: { _ in channels[0] })
+  }
+
+  private init(
+    _ endpoints: [Endpoint], channels: [Channel], configuration: Configuration,
+    entropy: any Entropy, makeChannel: @escaping @Sendable (Endpoint) -> Channel
+  ) {
+    self.configuration = configuration
     self.makeChannel = makeChannel
     let core = ClientCore(
       endpoints: endpoints.count, policy: configuration.retries, health: configuration.health,
       followsLeader: configuration.followsLeader, seed: entropy.uniform(below: .max))
-    state = Locked(
-      State(core: core, endpoints: endpoints, channels: endpoints.map(makeChannel)))
+    state = Locked(State(core: core, endpoints: endpoints, channels: channels))
+  }
+
+  /// Where it calls, for people.
+  public var addresses: String {
+    state.withLock { $0.endpoints.map { "\($0.address)" }.joined(separator: ", ") }
   }
 
   /// What this client has done so far.
@@ -173,6 +196,15 @@ public final class ServiceClient: Sendable {
 
   /// A call that `open` handed over has ended.
   func ended(_ visit: Balancer.Visit, _ error: RPCError?) {
+    // A stream was begun before its server could say that it does not lead.
+    if let error, configuration.followsLeader, error.wasNotStarted,
+      let notLeader = error.notLeader
+    {
+      let hinted = leader(namedIn: error)
+      state.withLock {
+        _ = $0.core.leadership.denied(by: visit.endpoint, hinted: hinted, term: notLeader.term)
+      }
+    }
     state.withLock { state in
       state.core.end(visit, error, now: SystemClock().monotonicNanoseconds())
       if error == nil { state.core.budget.succeeded() }

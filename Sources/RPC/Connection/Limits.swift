@@ -19,6 +19,8 @@ public struct ConnectionLimits: Sendable {
   public var keepaliveTimeoutMilliseconds: UInt64 = 10_000
   /// How long a server waits for a reader to take one piece before it ends the call.
   public var slowReaderMilliseconds: UInt64 = 30_000
+  /// Client: the longest pause before another attempt to connect, where earlier ones failed.
+  public var maximumReconnectMilliseconds: UInt64 = 5000
   /// Server: after this, and up to a tenth more or less, a connection takes no new calls; 0: never.
   public var maximumAgeMilliseconds: UInt64 = 6 * 3_600_000
   /// How long calls of a connection that has reached its age may still take.

@@ -1,0 +1,35 @@
+import Logging
+
+extension ServiceClient {
+  /// The way to the masters: calls go to the one that leads, and look for it where another one is asked.
+  ///
+  /// What was not begun is sent on; what may have been done is not made again here: its caller decides.
+  /// - Parameter masters: at least one.
+  public static func masters(
+    _ masters: [Endpoint], tls: TLSContext, cluster: String, group: EventLoopGroup,
+    logger: Logger, limits: ConnectionLimits = ConnectionLimits(),
+    interceptors: [any ClientInterceptor] = []
+  ) -> ServiceClient {
+    ServiceClient(
+      masters, tls: tls, expecting: PeerExpectation(cluster: cluster, role: .master),
+      group: group, logger: logger, configuration: mastersConfiguration(limits),
+      interceptors: interceptors)
+  }
+
+  /// An election takes a few hundred milliseconds: who waits for one asks often.
+  public static func mastersConfiguration(_ limits: ConnectionLimits) -> Configuration {
+    var configuration = Configuration()
+    configuration.followsLeader = true
+    configuration.retries.maximumAttempts = 1
+    configuration.retries.firstDelayMilliseconds = 15
+    configuration.retries.delayFactor = 1.3
+    configuration.retries.maximumDelayMilliseconds = 100
+    configuration.retries.maximumLeaderWaits = 60
+    configuration.health.firstEjectionMilliseconds = 50
+    configuration.health.maximumEjectionMilliseconds = 500
+    configuration.health.probeTimeout = .seconds(1)
+    configuration.limits = limits
+    configuration.limits.maximumReconnectMilliseconds = 300
+    return configuration
+  }
+}

@@ -1,0 +1,75 @@
+import DaemonSupport
+import Enrollment
+import MasterCloud
+import RPC
+
+/// The running master.
+final class MasterDaemon: RunningDaemon {
+  private let service: MasterService
+  private let server: Server
+  private let health: HealthService
+  private let certificates: CertificateKeeper
+
+  static func start(
+    _ settings: MasterSettings, _ context: DaemonContext
+  ) async throws -> MasterDaemon {
+    let common = settings.common
+    let node = try await Enrollment.loadOrJoin(
+      stateDirectory: common.stateDirectory, joinFile: common.joinFile,
+      keyControl: settings.keyControl, cluster: common.cluster, role: .master, node: common.node,
+      group: context.group, logger: context.logger)
+    let certificates = try CertificateKeeper(
+      node, stateDirectory: common.stateDirectory, keyControl: settings.keyControl,
+      revocationList: common.revocationList, group: context.group, logger: context.logger)
+    let tls = try certificates.clientContext()
+    let keyControl = Channel(
+      address: settings.keyControl, tls: tls,
+      expecting: PeerExpectation(cluster: common.cluster, role: .keyControl),
+      group: context.group, logger: context.logger, limits: common.rpc.limits)
+    let keys = try await KeyDelivery.fetchWhenReachable(
+      channel: keyControl, identity: node.identity, logger: context.logger)
+    keyControl.close()
+    let service = try await MasterService(
+      node: common.node, cluster: common.cluster, directory: common.stateDirectory,
+      configuration: settings.master, keys: keys,
+      dialer: Dialer(
+        tls: tls, group: context.group, logger: context.logger, limits: common.rpc.limits),
+      peers: settings.peers(tls, context), logger: context.logger,
+      onHalt: { context.fail(RPCError(.dataLoss, $0, reason: "Halted")) })
+    var router = Router()
+    service.register(on: &router)
+    let health = router.addHealthAndReflection()
+    let server = Server(
+      configuration: common.serverConfiguration(logger: context.logger),
+      tls: try certificates.serverContext(), router: router, group: context.group,
+      logger: context.logger)
+    await service.start()
+    try await offload { try server.start() }
+    certificates.start()
+    health.setAll(.serving)
+    context.logger.notice(
+      "serving",
+      metadata: ["address": "\(common.listen)", "slaves": "\(settings.master.slaves.count)"])
+    return MasterDaemon(
+      service: service, server: server, health: health, certificates: certificates)
+  }
+
+  private init(
+    service: MasterService, server: Server, health: HealthService,
+    certificates: CertificateKeeper
+  ) {
+    self.service = service
+    self.server = server
+    self.health = health
+    self.certificates = certificates
+  }
+
+  func reload() async throws { try certificates.reload() }
+
+  func shutdown(graceMilliseconds: UInt64) async {
+    certificates.stop()
+    health.shutDown()
+    await server.shutdown(graceMilliseconds: graceMilliseconds)
+    await service.stop()
+  }
+}
