@@ -17,15 +17,20 @@ import Testing
     let plan = plan(slaves: 3, owners: 2)
     #expect(
       plan.nodes.map(\.name) == [
-        "kce-1", "scs-1", "scs-2", "scs-3", "mcs-1", "mo-1", "mo-2", "mu-1",
+        "kce-1", "scs-1", "scs-2", "scs-3", "witness-1", "mcs-1", "mcs-2", "mo-1", "mo-2", "mu-1",
       ])
     #expect(
       plan.stopOrder.map { $0.map(\.name) } == [
-        ["mo-1", "mo-2", "mu-1"], ["mcs-1"], ["scs-1", "scs-2", "scs-3"], ["kce-1"],
+        ["mo-1", "mo-2", "mu-1"], ["mcs-1", "mcs-2"], ["witness-1"],
+        ["scs-1", "scs-2", "scs-3"], ["kce-1"],
       ])
     #expect(plan.stopOrder.joined().count == plan.nodes.count)
     #expect(plan.node("scs-2")?.executableName == "sfmedir-scs")
+    #expect(plan.node("witness-1")?.executableName == "sfmedir-mcs")
+    #expect(plan.node("witness-1")?.arguments == ["--witness"])
     #expect(plan.node("scs-9") == nil)
+    let alone = DevPlan.names(slaves: 3, owners: 1, users: 1, masters: 1).map(\.name)
+    #expect(alone == ["kce-1", "scs-1", "scs-2", "scs-3", "mcs-1", "mo-1", "mu-1"])
   }
 
   @Test func thePlanSurvivesItsFile() throws {
@@ -55,7 +60,7 @@ import Testing
     let common = try CommonConfiguration(master)
     #expect(common.cluster == "dev")
     #expect(common.node == "mcs-1")
-    #expect("\(common.listen)" == "127.0.0.1:20004")
+    #expect("\(common.listen)" == "127.0.0.1:20005")
     #expect(common.stateDirectory == folder.state("mcs-1"))
     #expect(common.keyControl.map { "\($0)" } == "127.0.0.1:20000")
     #expect(common.joinFile == folder.joinFile("mcs-1"))
@@ -66,6 +71,10 @@ import Testing
         "127.0.0.1:20001", "127.0.0.1:20002", "127.0.0.1:20003",
       ])
     #expect(try master.integer("spare_slaves", default: 1, in: 0...9) == 0)
+    #expect(try master.masters().map(\.node) == ["mcs-1", "mcs-2"])
+    let witness = try #require(try master.tables("witness").first)
+    #expect(try witness.name("node") == "witness-1")
+    #expect("\(try witness.address("address"))" == "127.0.0.1:20004")
     try master.finish()
 
     let keyControl = try ConfigurationFile(path: folder.configuration("kce-1"))
@@ -75,13 +84,13 @@ import Testing
 
     let user = try ConfigurationFile(path: folder.configuration("mu-1"))
     _ = try CommonConfiguration(user)
-    #expect("\(try user.address("master"))" == "127.0.0.1:20004")
+    #expect(try user.masters().map { "\($0.address)" } == ["127.0.0.1:20005", "127.0.0.1:20006"])
     #expect(try user.absolutePath("model") == "/m/model.safetensors")
     try user.finish()
 
     let second = try ClientConfiguration.load(option: folder.client(2))
-    #expect(second.imageOwner.map { "\($0)" } == "127.0.0.1:20006")
-    #expect(second.imageUser.map { "\($0)" } == "127.0.0.1:20007")
+    #expect(second.imageOwner.map { "\($0)" } == "127.0.0.1:20008")
+    #expect(second.imageUser.map { "\($0)" } == "127.0.0.1:20009")
     #expect(second.joinFile == folder.joinFile("operator-1"))
   }
 

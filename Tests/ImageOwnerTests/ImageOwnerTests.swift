@@ -28,7 +28,9 @@ final class OwnerFixture: Sendable {
       identity: try network.identity(.imageOwner, "mo-1"),
       certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
       keys: TestImages.source(keys),
-      master: ServiceClient(over: [try network.masterChannel(as: .imageOwner, "mo-1")]),
+      master: ServiceClient(
+        over: [try network.masterChannel(as: .imageOwner, "mo-1")],
+        configuration: ServiceClient.mastersConfiguration(ConnectionLimits())),
       limits: limits, logger: network.logger)
     self.owner = owner
     (server, client) = try network.serve(.imageOwner, "mo-1") { owner.register(in: &$0) }

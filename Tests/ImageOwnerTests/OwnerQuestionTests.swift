@@ -118,7 +118,7 @@ import Testing
     #expect(reply.modelVersion == sha256(TestImages.modelFile).hex)
     #expect((reply.imageKeyVersion, reply.indexKeyVersion) == (2, 1))
     #expect(reply.certificateExpiresMilliseconds == 42)
-    #expect(reply.master == "mcs-1 at \(fixture.network.masterAddress)")
+    #expect(reply.master == "mcs-1, of \(fixture.network.masterAddress)")
     #expect(reply.problem == "")
     fixture.master.fail(
       MasterCloudMethods.clusterStatus, with: [RPCError(.unavailable, "asleep")])

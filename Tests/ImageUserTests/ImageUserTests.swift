@@ -29,7 +29,9 @@ final class UserFixture: Sendable {
       identity: try network.identity(.imageUser, "mu-1"),
       certificateExpiresAtMilliseconds: { 42 }, model: try TestImages.model(),
       keys: TestImages.source(keys),
-      master: ServiceClient(over: [try network.masterChannel(as: .imageUser, "mu-1")]),
+      master: ServiceClient(
+        over: [try network.masterChannel(as: .imageUser, "mu-1")],
+        configuration: ServiceClient.mastersConfiguration(ConnectionLimits())),
       limits: limits, logger: network.logger)
     self.user = user
     (server, client) = try network.serve(.imageUser, "mu-1") { user.register(in: &$0) }

@@ -38,6 +38,8 @@ enum LoneVoter {
       onHalt: { _ in })
     voter.start()
     await leadership.waitUntilLeading()
-    return ConsensusLog(driver: voter.driver)
+    let log = ConsensusLog(driver: voter.driver)
+    while (try? await log.readBarrier()) == nil { await Task.yield() }
+    return log
   }
 }

@@ -188,7 +188,12 @@ final class MasterHarness: Sendable {
     server = try TestServers.serve(
       router, as: authority.identity(.master, "mcs-1"), group, logger)
     // In the background things happen by the clock; tests of care take the steps themselves.
-    if background { await master.start() } else { await master.look() }
+    if background {
+      await master.start()
+    } else {
+      await master.startLog()
+      await master.look()
+    }
   }
 
   func channel(_ role: Role, _ node: String) throws -> Channel {

@@ -406,7 +406,7 @@ import Testing
       #expect(try await state.shadows(on: "scs-2", after: [], limit: 9).count == 1)
     }
     let database = try Database(path: path)
-    try database.setMeta("format_version", 3)
+    try database.setMeta("format_version", 4)
     #expect(throws: DatabaseError.self) { try StateMachine(path: path) }
   }
 

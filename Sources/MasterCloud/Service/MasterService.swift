@@ -114,12 +114,9 @@ public final class MasterService: Sendable {
   }
 
   /// Looks at the slaves once, then keeps looking, sweeping and caring until ``stop()``.
-  ///
-  /// A master that is alone leads on return.
   public func start() async {
-    voter.start()
+    await startLog()
     await look()
-    if configuration.members.isEmpty { await leadership.waitUntilLeading() }
     let watching = Task {
       while !Task.isCancelled {
         try? await Task.sleep(for: .seconds(1))
@@ -142,18 +139,31 @@ public final class MasterService: Sendable {
     background.withLock { $0 = [watching, leading] }
   }
 
+  /// Takes part in the consensus from here on. A master that is alone leads on return.
+  func startLog() async {
+    voter.start()
+    guard configuration.members.isEmpty else { return }
+    await leadership.waitUntilLeading()
+    await Self.waitUntilCurrent(log)
+  }
+
+  /// What earlier leaders committed is applied before anything is done about it.
+  private static func waitUntilCurrent(_ log: any ReplicatedLog) async {
+    while !Task.isCancelled {
+      do throws(RPCError) { return try await log.readBarrier() } catch {
+        // One that has stopped for good would never answer otherwise.
+        if error.reason == "LogFailed" { return }
+      }
+      try? await Task.sleep(for: .milliseconds(10))
+    }
+  }
+
   /// What only the leader does; each stops as soon as it is cancelled.
   private func lead() -> [Task<Void, Never>] {
     let (sweeper, care, log, logger) = (sweeper, care, log, logger)
     let (comparison, voter, state) = (comparison, voter, state)
-    /// What earlier leaders committed is applied before anything is done about it.
-    @Sendable func waitUntilCurrent() async {
-      while !Task.isCancelled, (try? await log.readBarrier()) == nil {
-        try? await Task.sleep(for: .milliseconds(50))
-      }
-    }
     let sweeping = Task {
-      await waitUntilCurrent()
+      await Self.waitUntilCurrent(log)
       while !Task.isCancelled {
         do {
           try await sweeper.sweep()
@@ -173,7 +183,7 @@ public final class MasterService: Sendable {
     }
     guard configuration.care.isOn else { return [sweeping, comparing] }
     let caring = Task(priority: .utility) {
-      await waitUntilCurrent()
+      await Self.waitUntilCurrent(log)
       if !Task.isCancelled { await care.run() }
     }
     return [sweeping, comparing, caring]
