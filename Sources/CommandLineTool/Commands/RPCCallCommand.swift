@@ -17,7 +17,7 @@ struct RPCCallCommand: ToolCommand {
       announce their number; those that come back are written to --bulk-out, or counted.
 
       EXAMPLE
-        sfmedir rpc call MasterCloud/ClusterStatus
+        sfmedir rpc call MasterCloud/ClusterStatus --node mcs-1
         sfmedir rpc call KeyControl/RotateKey --json-in '{"kind": "KEY_KIND_IMAGE"}'
         sfmedir rpc call Health/Watch --node mcs --timeout 60
 

@@ -201,6 +201,11 @@ struct CallPlan {
       let other = core.balancer.pick(avoiding: tried, strictly: true, &core.dice)
       return start(now, at: other, &core)
     }
+    if core.followsLeader, core.policy.waitsForLostLeader, error.standing == .unsent,
+      RetryRules.isTransient(error)
+    {
+      return seekLeader(nil, error, now, &core)
+    }
     if waitsForReady, error.standing == .unsent, RetryRules.isTransient(error) {
       // Nothing reaches a server, so nothing is counted: the channel paces its connections.
       retries += 1

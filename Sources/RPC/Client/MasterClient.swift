@@ -2,20 +2,21 @@ import Logging
 
 extension ServiceClient {
   /// The way to the masters: calls go to the one that leads, and look for it where another one is asked.
-  ///
-  /// What was not begun is sent on; what may have been done is not made again here: its caller decides.
   /// - Parameter masters: at least one.
   public static func masters(
     _ masters: [Endpoint], tls: TLSContext, cluster: String, group: EventLoopGroup,
     logger: Logger, limits: ConnectionLimits = ConnectionLimits(),
     interceptors: [any ClientInterceptor] = []
   ) -> ServiceClient {
-    ServiceClient(
+    var configuration = mastersConfiguration(limits)
+    configuration.retries.maximumAttempts = 3
+    return ServiceClient(
       masters, tls: tls, expecting: PeerExpectation(cluster: cluster, role: .master),
-      group: group, logger: logger, configuration: mastersConfiguration(limits),
+      group: group, logger: logger, configuration: configuration,
       interceptors: interceptors)
   }
 
+  /// Makes no call again that a master has begun; ``masters(_:tls:cluster:group:logger:limits:interceptors:)`` does.
   /// An election takes a few hundred milliseconds: who waits for one asks often.
   public static func mastersConfiguration(_ limits: ConnectionLimits) -> Configuration {
     var configuration = Configuration()
@@ -25,6 +26,7 @@ extension ServiceClient {
     configuration.retries.delayFactor = 1.3
     configuration.retries.maximumDelayMilliseconds = 100
     configuration.retries.maximumLeaderWaits = 60
+    configuration.retries.waitsForLostLeader = true
     configuration.health.firstEjectionMilliseconds = 50
     configuration.health.maximumEjectionMilliseconds = 500
     configuration.health.probeTimeout = .seconds(1)

@@ -13,6 +13,9 @@ public struct RetryPolicy: Sendable {
   public var maximumRedirects = 3
   /// How often one call waits for a leader to be elected.
   public var maximumLeaderWaits = 8
+  /// Whether a call that reaches no address at all waits as one does for which no leader is known: where the one that led
+  /// is gone, the others will elect another.
+  public var waitsForLostLeader = false
   /// Every failure takes a token, every success gives `budgetRatio` of one back, and nothing is made again
   /// unless more than half of these are there: servers in trouble are not asked several times as much.
   public var budgetTokens = 20.0
