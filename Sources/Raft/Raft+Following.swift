@@ -77,9 +77,9 @@ extension Raft {
     commit = max(commit, min(heartbeat.commit, matchedIndex))
     retained = max(retained, heartbeat.retained)
     refreshMembership()
-    freshness.heard(heartbeat, at: now)
+    let stamp = freshness.heard(heartbeat, at: now)
     let answer = Message.Body.heartbeatAnswer(
-      .init(round: heartbeat.round, isFull: isWitness && isLogFull))
+      .init(round: heartbeat.round, isFull: isWitness && isLogFull, stamp: stamp))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
     if hasNewHardState || durability.hardStateNumber > durability.doneNumber {
       sendWhenDurable(answer, to: node)
@@ -124,22 +124,33 @@ extension Raft {
   }
 }
 
-/// How old a follower's knowledge may be, by its own clock alone: a leader that repeats the number of an answer spoke after that
+/// How old a follower's knowledge may be, by its own clock alone: a leader that repeats the stamp of an answer spoke after that
 /// answer was given.
 struct Freshness: Sendable {
-  private var answers: [(round: UInt64, tick: Tick)] = []
+  /// Of the last answer. Another process of the same node, earlier or later, has others: what a leader repeats of those says
+  /// nothing of this one's clock.
+  private(set) var stamp: UInt64
+  private var answers: [(stamp: UInt64, tick: Tick)] = []
   /// At this time the leader had committed no more than this.
   private(set) var point: (tick: Tick, commit: Index)?
 
-  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick) {
-    if let answer = answers.last(where: { $0.round <= heartbeat.answered }),
+  init(stamp: UInt64) { self.stamp = stamp }
+
+  /// Returns the stamp of the answer.
+  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick) -> UInt64 {
+    if let answer = answers.last(where: { $0.stamp == heartbeat.answered }),
       answer.tick >= point?.tick ?? 0
     {
       point = (answer.tick, heartbeat.commit)
     }
-    answers.append((heartbeat.round, now))
+    stamp &+= 1
+    answers.append((stamp, now))
     if answers.count > 32 { answers.removeFirst(16) }
+    return stamp
   }
+
+  /// Of another leader nothing is known.
+  mutating func reset() { self = Freshness(stamp: stamp) }
 }
 
 extension Raft {
@@ -150,4 +161,7 @@ extension Raft {
     }
     return (now - point.tick, point.commit)
   }
+
+  /// For the simulator's bugs.
+  package var lastStamp: UInt64 { freshness.stamp }
 }
