@@ -10,7 +10,7 @@ struct SimulateCommand: AsyncParsableCommand {
     discussion: """
       Two masters, a witness and their clients run on simulated clocks, network and disks. Each seed is one run; the same
       seed gives the same run. Every step is checked: one leader a term, nothing committed changes or is lost, what
-      clients saw is linearizable, and once the faults stop all agree.
+      clients saw is linearizable, reads at followers are no older than they say, and once the faults stop all agree.
 
       Example:
         sfmedir-simulate --seeds 2000
@@ -73,8 +73,8 @@ struct SimulateCommand: AsyncParsableCommand {
         print("{\"mutant\":\"\(mutant.rawValue)\",\"seeds\":\(seeds),\"found\":\(found)}")
       } else {
         let name = mutant.rawValue.padding(to: 30)
-        print(
-          "\(name) seen in \(found) of \(seeds) seeds  \(campaign.violations.first?.text ?? "")")
+        let kinds = campaign.kinds.map { "\($0.kind.rawValue) \($0.seeds)" }
+        print("\(name) seen in \(found) of \(seeds) seeds: \(kinds.joined(separator: ", "))")
       }
     }
     if !isAllFound { throw ExitCode(1) }
