@@ -8,8 +8,10 @@ public struct Campaign: Sendable {
   public private(set) var total = Simulation.Report()
   public private(set) var seconds = 0.0
 
+  /// - Parameter wanted: it ends at the first violation of one of these kinds, if there are any.
   public static func run(
-    seeds: ClosedRange<UInt64>, threads: Int = 0, configuration: Simulation.Configuration
+    seeds: ClosedRange<UInt64>, threads: Int = 0, configuration: Simulation.Configuration,
+    endingAt wanted: Set<Simulation.Violation.Kind> = []
   ) async -> Campaign {
     let count = threads > 0 ? threads : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let began = SystemClock().monotonicNanoseconds()
@@ -22,7 +24,12 @@ public struct Campaign: Sendable {
             guard next <= seeds.upperBound else { return nil }
             defer { next += 1 }
             return next
-          }) { part.play(seed, configuration) }
+          }) {
+            part.play(seed, configuration)
+            if let last = part.violations.last, wanted.contains(last.kind) {
+              next.withLock { $0 = seeds.upperBound + 1 }
+            }
+          }
           return part
         }
       }
@@ -60,6 +67,14 @@ public struct Campaign: Sendable {
     Simulation.Violation.Kind.allCases.map { kind in
       (kind, violations.count { $0.kind == kind })
     }.filter { $0.seeds > 0 }.sorted { ($1.seeds, $0.kind.rawValue) < ($0.seeds, $1.kind.rawValue) }
+  }
+
+  /// What plays a violation again.
+  public static func replay(
+    _ violation: Simulation.Violation, mutant: SimulationMutant? = nil
+  ) -> String {
+    "sfmedir-simulate --from \(violation.seed) --seeds 1 --verbose"
+      + (mutant.map { " --mutant \($0.rawValue)" } ?? "")
   }
 
   public var text: String {

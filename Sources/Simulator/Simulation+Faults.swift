@@ -124,7 +124,7 @@ extension Simulation {
     else { return }
     crash(node, losesPower: false)
     let place = Int(draw(0...UInt64(bytes.count / 2)))
-    bytes[place] ^= 1 << UInt8(draw(0...7))
+    if configuration.mutant != .journalMissesRot { bytes[place] ^= 1 << UInt8(draw(0...7)) }
     node.disk.setContent(path, bytes)
     node.isRotten = true
   }

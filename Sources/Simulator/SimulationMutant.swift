@@ -20,6 +20,26 @@ public enum SimulationMutant: String, CaseIterable, Sendable {
   case appendsAnywhere
   case appliesDifferently
   case witnessKeepsLeading
+  case journalMissesRot
+
+  /// The checks of which at least one has to see it.
+  public var seenBy: Set<Simulation.Violation.Kind> {
+    switch self {
+    case .forgetsVote: [.twoLeaders]
+    case .forgetsTerm: [.twoLeaders, .lostCommit]
+    case .acknowledgesWithoutRecording, .dataNodeLosesTail: [.halt]
+    case .witnessForgetsLog, .votesWithoutLogCheck, .comparesTermOnly, .comparesIndexOnly,
+      .commitsEarlierTerms:
+      [.lostCommit]
+    case .truncatesOnEveryAppend: [.lostCommit, .halt]
+    case .answersReadsUnasked: [.history]
+    case .trustsHeartbeats: [.staleness]
+    case .appendsAnywhere: [.logMatching]
+    case .appliesDifferently: [.state]
+    case .witnessKeepsLeading: [.recovery]
+    case .journalMissesRot: [.start]
+    }
+  }
 
   /// Those of the consensus itself, which no change of what goes in or out could imitate.
   var inside: RaftConfiguration.Mutant? {

@@ -53,9 +53,7 @@ struct SimulateCommand: AsyncParsableCommand {
     print(json ? campaign.json : campaign.text)
     for violation in campaign.violations.prefix(10) {
       print("  \(violation)")
-      print(
-        "    again: sfmedir-simulate --from \(violation.seed) --seeds 1 --verbose"
-          + (mutant.map { " --mutant \($0.rawValue)" } ?? ""))
+      print("    again: \(Campaign.replay(violation, mutant: mutant))")
     }
     if !campaign.violations.isEmpty { throw ExitCode(1) }
   }
@@ -68,7 +66,8 @@ struct SimulateCommand: AsyncParsableCommand {
       let campaign = await Campaign.run(
         seeds: from...(from + seeds - 1), threads: threads, configuration: configuration)
       let found = campaign.violations.count
-      isAllFound = isAllFound && found > 0
+      let isSeen = campaign.violations.contains { mutant.seenBy.contains($0.kind) }
+      isAllFound = isAllFound && isSeen
       if json {
         print("{\"mutant\":\"\(mutant.rawValue)\",\"seeds\":\(seeds),\"found\":\(found)}")
       } else {
