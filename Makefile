@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care sim soak fuzz sanitize clean
 
 TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 
@@ -50,6 +50,12 @@ bench-segments: build ## segment files against the raw disk; DIR=folder on the d
 bench-care: build ## a cluster of ten slaves, broken in four ways while it is queried; ARGUMENTS='--images 500' and the like
 	@bin=$$(swift build -c release --show-bin-path) && $$bin/sfmedir bench care --json $(ARGUMENTS)
 
+sim: ## the masters' consensus under simulated faults, then known bugs put into it; SEEDS=2000 ARGUMENTS='--from 4711'
+	@cluster/install-dependencies.sh
+	SFMEDIR_PART=simulator swift build -c release --scratch-path .build-simulator --product sfmedir-simulate
+	@.build-simulator/release/sfmedir-simulate --seeds $(or $(SEEDS),2000) $(ARGUMENTS)
+	@.build-simulator/release/sfmedir-simulate --mutants --seeds $(shell echo $$(( $(or $(SEEDS),2000) / 10 > 100 ? $(or $(SEEDS),2000) / 10 : 100 ))) $(ARGUMENTS)
+
 soak: ## minutes of random calls, cancellations and lost connections; ARGUMENTS='--seconds 60 --seed 7'
 	@cluster/install-dependencies.sh
 	swift build -c release --product sfmedir-rpc-bench
@@ -70,4 +76,4 @@ sanitize: ## the RPC's tests under the address and the thread sanitizer
 	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/races.supp SFMEDIR_PART=rpc swift test --no-parallel --skip-build --sanitize=thread --scratch-path .build-tsan --skip generatedCodeIsFresh
 
 clean: ## removes what was built
-	rm -rf .build .build-asan .build-fuzz .build-tsan cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build
+	rm -rf .build .build-asan .build-fuzz .build-simulator .build-tsan cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build

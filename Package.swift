@@ -217,9 +217,11 @@ let package = Package(
     .testTarget(
       name: "RaftTests", dependencies: ["Raft"], exclude: ["Transcripts"], swiftSettings: fast),
     .testTarget(
-      name: "ReplicationTests", dependencies: ["Base", "Raft", "Replication", "SegmentStore"],
+      name: "ReplicationTests",
+      dependencies: ["Base", "Raft", "Replication", "SegmentStore", "Simulator"],
       swiftSettings: house),
-    .testTarget(name: "SimulatorTests", dependencies: ["Simulator"], swiftSettings: house),
+    .testTarget(
+      name: "SimulatorTests", dependencies: ["Base", "Raft", "Simulator"], swiftSettings: house),
     .testTarget(
       name: "ShadowsTests", dependencies: ["Base", "CISAL", "CKernels", "Shadows"],
       resources: [.copy("Resources")], swiftSettings: house),

@@ -2891,7 +2891,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__raft_heartbeat__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__raft_heartbeat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__raft_heartbeat_answer__field_descriptors[2] =
+static const ProtobufCFieldDescriptor sfmedir__v1__raft_heartbeat_answer__field_descriptors[3] =
 {
   {
     "round",
@@ -2917,15 +2917,28 @@ static const ProtobufCFieldDescriptor sfmedir__v1__raft_heartbeat_answer__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "stamp",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__RaftHeartbeatAnswer, stamp),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__raft_heartbeat_answer__field_indices_by_name[] = {
   1,   /* field[1] = full */
   0,   /* field[0] = round */
+  2,   /* field[2] = stamp */
 };
 static const ProtobufCIntRange sfmedir__v1__raft_heartbeat_answer__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__raft_heartbeat_answer__descriptor =
 {
@@ -2935,7 +2948,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__raft_heartbeat_answer__descriptor 
   "Sfmedir__V1__RaftHeartbeatAnswer",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__RaftHeartbeatAnswer),
-  2,
+  3,
   sfmedir__v1__raft_heartbeat_answer__field_descriptors,
   sfmedir__v1__raft_heartbeat_answer__field_indices_by_name,
   1,  sfmedir__v1__raft_heartbeat_answer__number_ranges,

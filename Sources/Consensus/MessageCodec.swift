@@ -40,7 +40,7 @@ enum MessageCodec {
       result.heartbeat = wire
     case .heartbeatAnswer(let answer):
       var wire = RaftHeartbeatAnswer()
-      (wire.round, wire.full) = (answer.round, answer.isFull)
+      (wire.round, wire.full, wire.stamp) = (answer.round, answer.isFull, answer.stamp)
       result.heartbeatAnswer = wire
     case .installBase(let base): result.installBase = encode(base)
     case .timeoutNow: result.timeoutNow = true
@@ -84,7 +84,7 @@ enum MessageCodec {
           answered: heartbeat.answered, retained: heartbeat.retained))
     }
     if let answer = wire.heartbeatAnswer {
-      return .heartbeatAnswer(.init(round: answer.round, isFull: answer.full))
+      return .heartbeatAnswer(.init(round: answer.round, isFull: answer.full, stamp: answer.stamp))
     }
     if let base = wire.installBase { return decode(base).map { .installBase($0) } }
     return wire.timeoutNow ? .timeoutNow : nil

@@ -77,7 +77,8 @@ public struct Message: Hashable, Sendable {
     public var matched: Index
     /// Counts heartbeats of the term; the answer repeats it.
     public var round: UInt64
-    /// The highest round that the receiver's answers repeated: what the leader says now is from after that answer.
+    /// The stamp of the receiver's last answer: what the leader says now is from after that. 0 where the leader cannot
+    /// tell what had been committed then.
     public var answered: UInt64
     /// All others have the log up to here: the receiver need not keep it for them.
     public var retained: Index
@@ -97,10 +98,13 @@ public struct Message: Hashable, Sendable {
     public var round: UInt64
     /// The witness's log has reached its bound: it takes what was proposed already, and asks for no more.
     public var isFull: Bool
+    /// What the answering process calls this answer; never twice the same.
+    public var stamp: UInt64
 
-    public init(round: UInt64, isFull: Bool = false) {
+    public init(round: UInt64, isFull: Bool = false, stamp: UInt64) {
       self.round = round
       self.isFull = isFull
+      self.stamp = stamp
     }
   }
 }

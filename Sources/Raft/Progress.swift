@@ -22,6 +22,8 @@ struct Progress: Sendable {
   var lastHeard: Tick
   /// The highest heartbeat it answered.
   var round: UInt64 = 0
+  /// What it called that answer.
+  var stamp: UInt64 = 0
   /// A witness whose log has reached its bound, and takes nothing for long any more.
   var isFull = false
 

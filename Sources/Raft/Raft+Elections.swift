@@ -62,7 +62,7 @@ extension Raft {
     hardState = state
     hasNewHardState = true
     matchedIndex = 0
-    freshness = Freshness()
+    freshness.reset()
   }
 
   var others: [NodeID] { membership.everyone.map(\.id).filter { $0 != id } }
@@ -106,7 +106,7 @@ extension Raft {
       // A leader of an earlier term cannot know; told, it follows.
       switch message.body {
       case .append, .heartbeat, .installBase, .timeoutNow:
-        sendWhenDurable(.heartbeatAnswer(.init(round: 0)), to: message.from)
+        sendWhenDurable(.heartbeatAnswer(.init(round: 0, stamp: 0)), to: message.from)
       default: break
       }
       return

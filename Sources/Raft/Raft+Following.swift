@@ -78,10 +78,10 @@ extension Raft {
     retained = max(retained, heartbeat.retained)
     refreshMembership()
     // Before its first entry has committed, a leader may know of less than was committed before it.
-    freshness.heard(
+    let stamp = freshness.heard(
       heartbeat, at: now, isReady: log.term(at: heartbeat.commit) == hardState.term)
     let answer = Message.Body.heartbeatAnswer(
-      .init(round: heartbeat.round, isFull: isWitness && isLogFull))
+      .init(round: heartbeat.round, isFull: isWitness && isLogFull, stamp: stamp))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
     if hasNewHardState || durability.hardStateNumber > durability.doneNumber {
       sendWhenDurable(answer, to: node)
@@ -126,24 +126,35 @@ extension Raft {
   }
 }
 
-/// How old a follower's knowledge may be, by its own clock alone: a leader that repeats the number of an answer spoke after that
+/// How old a follower's knowledge may be, by its own clock alone: a leader that repeats the stamp of an answer spoke after that
 /// answer was given.
 struct Freshness: Sendable {
-  private var answers: [(round: UInt64, tick: Tick)] = []
+  /// Of the last answer. Another process of the same node, earlier or later, has others: what a leader repeats of those says
+  /// nothing of this one's clock.
+  private(set) var stamp: UInt64
+  private var answers: [(stamp: UInt64, tick: Tick)] = []
   /// At this time the leader had committed no more than this.
   private(set) var point: (tick: Tick, commit: Index)?
 
-  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick, isReady: Bool) {
-    if isReady, let answer = answers.last(where: { $0.round <= heartbeat.answered }),
+  init(stamp: UInt64) { self.stamp = stamp }
+
+  /// Returns the stamp of the answer.
+  mutating func heard(
+    _ heartbeat: Message.Heartbeat, at now: Tick, isReady: Bool
+  ) -> UInt64 {
+    if isReady, let answer = answers.last(where: { $0.stamp == heartbeat.answered }),
       answer.tick >= point?.tick ?? 0
     {
       point = (answer.tick, heartbeat.commit)
     }
-    // Doubled or late, it may be answered after the answer that the leader repeats.
-    guard heartbeat.round > answers.last?.round ?? 0 else { return }
-    answers.append((heartbeat.round, now))
+    stamp &+= 1
+    answers.append((stamp, now))
     if answers.count > 32 { answers.removeFirst(16) }
+    return stamp
   }
+
+  /// Of another leader nothing is known.
+  mutating func reset() { self = Freshness(stamp: stamp) }
 }
 
 extension Raft {
@@ -155,4 +166,7 @@ extension Raft {
     else { return nil }
     return (now - point.tick, point.commit)
   }
+
+  /// For the simulator's bugs.
+  package var lastStamp: UInt64 { freshness.stamp }
 }

@@ -39,9 +39,16 @@ extension Raft {
         .heartbeat(
           .init(
             commit: commit, matched: progress.match, round: leading!.round,
-            answered: progress.round, retained: min(retained ?? .max, durability.index))), to: node)
+            answered: speaksForAll(with: node) ? progress.stamp : 0,
+            retained: min(retained ?? .max, durability.index))), to: node)
     }
     advanceRounds()
+  }
+
+  /// Whether what is committed here is all that was committed when the node last answered: earlier leaders' entries are known,
+  /// and as of the answer nobody else could have been elected without one of the two.
+  private func speaksForAll(with node: NodeID) -> Bool {
+    commit >= leading!.firstIndex && membership.isQuorum { $0 == id || $0 == node }
   }
 
   // MARK: proposals
@@ -207,7 +214,10 @@ extension Raft {
   mutating func answered(_ answer: Message.HeartbeatAnswer, by node: NodeID) {
     guard role == .leader, var progress = leading!.progress[node] else { return }
     progress.lastHeard = now
-    if answer.round >= progress.round { progress.isFull = answer.isFull }
+    if answer.round >= progress.round {
+      progress.isFull = answer.isFull
+      progress.stamp = answer.stamp
+    }
     progress.round = max(progress.round, min(answer.round, leading!.round))
     progress.isPaused = false
     if progress.state == .replicate && progress.match < log.lastIndex {

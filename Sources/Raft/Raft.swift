@@ -36,7 +36,7 @@ public struct Raft: Sendable {
   /// Where this node's log is known to be that of the leader of this term.
   var matchedIndex: Index = 0
   var retained: Index = 0
-  var freshness = Freshness()
+  var freshness: Freshness
   var leading: LeaderState?
   public internal(set) var isHalted = false
 
@@ -84,6 +84,7 @@ public struct Raft: Sendable {
     let hasPromised = configuration.readsUseLease && (hardState.term > 0 || log.lastIndex > 0)
     mutedUntil = !hasPromised ? now : now + configuration.longestElectionTicks
     electionDeadline = now
+    freshness = Freshness(stamp: (configuration.seed &+ now) << 20)
     refreshMembership()
     postponeElection()
     // Nobody else could lead.

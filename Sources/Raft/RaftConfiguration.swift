@@ -23,7 +23,8 @@ public struct RaftConfiguration: Sendable {
   public var maximumWitnessLogBytes: UInt64 = 256 << 20
   /// Entries by which a log may grow before what is not needed at its front is let go of.
   public var compactionStep: UInt64 = 4096
-  /// Seeds the election timeouts.
+  /// Seeds the election timeouts, and tells this process's answers to heartbeats from those of an earlier one: another one in
+  /// each process, outside of tests.
   public var seed: UInt64 = 0
   /// For the simulator's proof that it would see such a bug; nil everywhere else.
   package var mutant: Mutant?

@@ -313,11 +313,15 @@ struct JournalReplay {
     guard let base, let hardState, isIdentified else {
       throw JournalDamage("there is no node: none was ever made here, or what was is lost")
     }
-    guard entries.isEmpty || start <= base.position.index + 1 else {
-      throw JournalDamage("entries \(base.position.index + 1) to \(start - 1) are missing")
+    guard base.position.term <= hardState.term else {
+      throw JournalDamage("the log begins behind \(base.position) in term \(hardState.term)")
     }
-    let entries = Array(entries.dropFirst(Int(base.position.index + 1 - start)))
     var term = base.position.term
+    let next = base.position.index + 1
+    guard entries.isEmpty || start <= next else {
+      throw JournalDamage("entries \(next) to \(start - 1) are missing")
+    }
+    let entries = entries.isEmpty ? [] : Array(entries.dropFirst(Int(next - start)))
     for entry in entries {
       guard entry.term >= term, entry.term <= hardState.term else {
         throw JournalDamage("an entry of term \(entry.term) behind one of \(term)")

@@ -104,7 +104,9 @@ extension JournalRecord {
       throw JournalDamage("a record of version \(version), this program knows \(Self.version)")
     }
     let parts = try reader.byte()
-    guard parts & ~Part.all == 0 else { throw JournalDamage("a record with unknown parts") }
+    guard parts & ~Part.all == 0,
+      parts & (Part.reset | Part.compacted) != Part.reset | Part.compacted
+    else { throw JournalDamage("a record with unknown parts") }
     if parts & Part.identity != 0 {
       identity = Identity(cluster: try reader.short(), node: NodeID(try reader.short()))
     }
@@ -115,13 +117,13 @@ extension JournalRecord {
     }
     if parts & (Part.reset | Part.compacted) != 0 {
       let term = try reader.integer(UInt64.self)
-      let index = try reader.integer(UInt64.self)
+      let index = try reader.index()
       let found = LogBase(
         position: Position(term: term, index: index), membership: try MembershipCodec.read(&reader))
       base = parts & Part.reset != 0 ? .reset(found) : .compacted(found)
     }
     if parts & Part.entries != 0 {
-      first = try reader.integer(UInt64.self)
+      first = try reader.index()
       let count = try reader.integer(UInt32.self)
       guard first > 0, Int(count) <= reader.remaining else {
         throw JournalDamage("\(count) entries from \(first) in \(bytes.count) bytes")
@@ -253,6 +255,13 @@ struct ByteReader {
     _: Integer.Type
   ) throws(JournalDamage) -> Integer {
     try bytes(MemoryLayout<Integer>.size).reduce(0) { $0 << 8 | Integer($1) }
+  }
+
+  /// Far from where sums of them overflow.
+  mutating func index() throws(JournalDamage) -> Index {
+    let index = try integer(UInt64.self)
+    guard index < 1 << 62 else { throw JournalDamage("index \(index)") }
+    return index
   }
 
   /// One byte of length, then UTF-8.

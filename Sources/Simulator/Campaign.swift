@@ -8,8 +8,10 @@ public struct Campaign: Sendable {
   public private(set) var total = Simulation.Report()
   public private(set) var seconds = 0.0
 
+  /// - Parameter wanted: it ends at the first violation of one of these kinds, if there are any.
   public static func run(
-    seeds: ClosedRange<UInt64>, threads: Int = 0, configuration: Simulation.Configuration
+    seeds: ClosedRange<UInt64>, threads: Int = 0, configuration: Simulation.Configuration,
+    endingAt wanted: Set<Simulation.Violation.Kind> = []
   ) async -> Campaign {
     let count = threads > 0 ? threads : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let began = SystemClock().monotonicNanoseconds()
@@ -22,7 +24,12 @@ public struct Campaign: Sendable {
             guard next <= seeds.upperBound else { return nil }
             defer { next += 1 }
             return next
-          }) { part.play(seed, configuration) }
+          }) {
+            part.play(seed, configuration)
+            if let last = part.violations.last, wanted.contains(last.kind) {
+              next.withLock { $0 = seeds.upperBound + 1 }
+            }
+          }
           return part
         }
       }
@@ -41,7 +48,9 @@ public struct Campaign: Sendable {
     } catch let violation as Simulation.Violation {
       violations.append(violation)
     } catch {
-      violations.append(.init(seed: seed, time: 0, text: "the simulation itself failed: \(error)"))
+      violations.append(
+        .init(seed: seed, time: 0, kind: .simulator, text: "the simulation itself failed: \(error)")
+      )
     }
   }
 
@@ -53,12 +62,27 @@ public struct Campaign: Sendable {
 
   public var seedsPerSecond: Double { seconds > 0 ? Double(seeds) / seconds : 0 }
 
+  /// In how many seeds each check has seen something, most first.
+  public var kinds: [(kind: Simulation.Violation.Kind, seeds: Int)] {
+    Simulation.Violation.Kind.allCases.map { kind in
+      (kind, violations.count { $0.kind == kind })
+    }.filter { $0.seeds > 0 }.sorted { ($1.seeds, $0.kind.rawValue) < ($0.seeds, $1.kind.rawValue) }
+  }
+
+  /// What plays a violation again.
+  public static func replay(
+    _ violation: Simulation.Violation, mutant: SimulationMutant? = nil
+  ) -> String {
+    "sfmedir-simulate --from \(violation.seed) --seeds 1 --verbose"
+      + (mutant.map { " --mutant \($0.rawValue)" } ?? "")
+  }
+
   public var text: String {
     """
     \(seeds) seeds, \(violations.count) violations, \(rounded(seedsPerSecond)) seeds/s
       \(total.operations) operations (\(total.unknownOperations) of unknown outcome), \(total.commits) entries committed
       \(total.elections) elections, \(total.crashes) crashes, \(total.cuts) cuts, \(total.snapshots) snapshots, \
-    \(total.replacements) nodes replaced
+    \(total.replacements) nodes replaced, \(total.staleReads) reads at followers
     """
   }
 
@@ -67,23 +91,10 @@ public struct Campaign: Sendable {
     {"seeds":\(seeds),"violations":\(violations.count),"seeds_per_second":\(rounded(seedsPerSecond)),\
     "operations":\(total.operations),"unknown_operations":\(total.unknownOperations),\
     "committed":\(total.commits),"elections":\(total.elections),"crashes":\(total.crashes),\
-    "cuts":\(total.cuts),"snapshots":\(total.snapshots),"replacements":\(total.replacements)}
+    "cuts":\(total.cuts),"snapshots":\(total.snapshots),"replacements":\(total.replacements),\
+    "stale_reads":\(total.staleReads),"fingerprint":"\(String(total.fingerprint, radix: 16))"}
     """
   }
 
   private func rounded(_ value: Double) -> Double { (value * 10).rounded() / 10 }
-}
-
-extension Simulation.Report {
-  mutating func add(_ other: Self) {
-    operations += other.operations
-    unknownOperations += other.unknownOperations
-    commits += other.commits
-    elections += other.elections
-    crashes += other.crashes
-    cuts += other.cuts
-    snapshots += other.snapshots
-    replacements += other.replacements
-    faults.merge(other.faults, uniquingKeysWith: +)
-  }
 }

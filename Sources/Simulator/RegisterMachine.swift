@@ -94,7 +94,9 @@ struct RegisterMachine: Equatable, Sendable {
 
   func value(of register: UInt64) -> UInt64 { registers[register] ?? 0 }
 
-  mutating func apply(_ entry: Entry) -> RegisterOutput? {
+  /// - Parameter isWrong: a bug that is played.
+  mutating func apply(_ entry: Entry, isWrong: Bool = false) -> RegisterOutput? {
+    if isWrong { mix(1) }
     base.position = Position(term: entry.term, index: base.position.index + 1)
     mix(entry.term)
     switch entry.payload {

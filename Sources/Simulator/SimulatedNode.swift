@@ -22,10 +22,18 @@ final class SimulatedNode {
   var pausedUntil: UInt64 = 0
   /// The disk is gone for good: the node comes back under another name or not at all.
   var isGone = false
+  /// A bit of its journal has flipped: it must not start.
+  var isRotten = false
+  /// As last looked at by the ledger; nil for a process that has not been.
+  var seen: (term: Term, commit: Index)?
+  /// For a bug that is played: the term as of its entries.
+  var termOfEntries: Term = 0
 
   /// Its clock: parts per million by which it is fast, and what it showed at the beginning.
   let clockDrift: Int64
   let clockStart: UInt64
+  /// By how much it has jumped ahead.
+  var clockJumps: UInt64 = 0
 
   /// Filled by the journal's completion, which comes while it is told to do its work.
   let completion = Locked<Result<Journal.Written, SegmentStoreError>?>(nil)
@@ -61,13 +69,14 @@ final class SimulatedNode {
 
   /// Its clock at a time of the simulation, both in milliseconds.
   func clock(_ time: UInt64) -> Tick {
-    clockStart + UInt64(Int64(time) + Int64(time) * clockDrift / 1_000_000)
+    clockStart + clockJumps + UInt64(Int64(time) + Int64(time) * clockDrift / 1_000_000)
   }
 
   /// Throws where the node cannot come back from what its disk holds.
   func start(at time: UInt64, configuration: RaftConfiguration, mutant: SimulationMutant?) throws {
     incarnation += 1
     isFlushPlanned = false
+    seen = nil
     completion.withLock { $0 = nil }
     var (journal, stored) = try Journal.open(
       directory: Self.directory, disk: disk, cluster: "simulated", node: id,
@@ -104,56 +113,12 @@ final class SimulatedNode {
     durableMachines = Array(durableMachines.prefix(kept))
   }
 
+  /// The state machine has applied something more.
+  func keep() {
+    durableMachines.append(machine)
+    if durableMachines.count > 64 { durableMachines.removeFirst(32) }
+  }
+
   /// The state machine's disk holds all of it.
   func checkpoint() { durableMachines = [machine] }
-}
-
-/// Bugs that the simulator must see; the ten of which the literature and our own models know.
-public enum SimulationMutant: String, CaseIterable, Sendable {
-  case witnessForgetsLog
-  case forgetsVote
-  case forgetsTerm
-  case acknowledgesWithoutRecording
-  case votesWithoutLogCheck
-  case comparesTermOnly
-  case comparesIndexOnly
-  case commitsEarlierTerms
-  case truncatesOnEveryAppend
-  case dataNodeLosesTail
-
-  /// Those of the consensus itself, which no change of what goes in or out could imitate.
-  var inside: RaftConfiguration.Mutant? {
-    switch self {
-    case .commitsEarlierTerms: .commitsEarlierTerms
-    case .truncatesOnEveryAppend: .truncatesOnEveryAppend
-    default: nil
-    }
-  }
-
-  /// At a restart.
-  func forget(_ stored: inout StoredLog, role: Member.Role) {
-    switch self {
-    case .witnessForgetsLog where role == .witness: stored.entries = []
-    case .forgetsVote: stored.hardState.vote = nil
-    case .forgetsTerm:
-      stored.hardState = HardState(
-        term: max(stored.base.position.term, stored.entries.last?.term ?? 0))
-    case .dataNodeLosesTail where role == .data:
-      stored.entries.removeLast(min(2, stored.entries.count))
-    default: break
-    }
-  }
-
-  /// On the way to a voter.
-  func change(_ message: inout Message, for voter: Raft) {
-    guard case .requestVote(var request) = message.body else { return }
-    let last = voter.lastPosition
-    switch self {
-    case .votesWithoutLogCheck: request.last = Position(term: .max, index: .max)
-    case .comparesTermOnly: request.last.index = .max
-    case .comparesIndexOnly: request.last.term = max(request.last.term, last.term)
-    default: return
-    }
-    message.body = .requestVote(request)
-  }
 }

@@ -8,44 +8,48 @@ struct Ledger {
   private(set) var committed: [Entry] = []
   /// The state after each command, as the first who got there had it.
   private var states: [Index: UInt64] = [:]
-  /// Of each node: term and commit when last looked at.
-  private var seen: [NodeID: (term: Term, commit: Index)] = [:]
+  /// When each entry was first seen to be, and the term of the node at which it was.
+  private var committedAt: [UInt64] = []
+  private var committedIn: [Term] = []
 
   var lastCommitted: Index { UInt64(committed.count) }
 
-  mutating func restarted(_ raft: Raft) throws { seen[raft.id] = nil }
-
-  mutating func look(_ raft: Raft, _ simulation: Simulation) throws {
-    let before = seen[raft.id]
-    seen[raft.id] = (raft.hardState.term, raft.commit)
-    if let before, raft.hardState.term < before.term || raft.commit < before.commit {
-      throw simulation.violation("\(raft.id) went back from \(before)")
+  mutating func look(_ node: SimulatedNode, _ simulation: Simulation) throws {
+    let (term, commit) = (node.replica!.raft.hardState.term, node.replica!.raft.commit)
+    let before = node.seen
+    if let before, before == (term, commit), node.replica!.raft.role != .leader { return }
+    node.seen = (term, commit)
+    if let before, term < before.term || commit < before.commit {
+      throw simulation.violation(.wentBack, "\(node.id) went back from \(before)")
     }
-    if raft.role == .leader { try lead(raft, simulation) }
-    for index in (before?.commit ?? raft.firstIndex - 1)..<raft.commit {
-      try commit(index + 1, of: raft, simulation)
+    if node.replica!.raft.role == .leader, leaders[term] != node.id {
+      try lead(node.raft!, simulation)
+    }
+    guard before?.commit != commit else { return }
+    let raft = node.raft!
+    for index in (before?.commit ?? raft.firstIndex - 1)..<commit {
+      try self.commit(index + 1, of: raft, simulation)
     }
   }
 
   private mutating func lead(_ raft: Raft, _ simulation: Simulation) throws {
     let term = raft.hardState.term
-    guard leaders[term] == nil else {
-      if leaders[term] != raft.id {
-        throw simulation.violation("\(leaders[term]!) and \(raft.id) both lead in term \(term)")
-      }
-      return
-    }
-    leaders[term] = raft.id
-    // Leader completeness (Raft, figure 3).
-    guard raft.lastPosition.index > lastCommitted || lastCommitted == 0 else {
+    if let other = leaders.updateValue(raft.id, forKey: term) {
       throw simulation.violation(
-        "\(raft.id) leads in term \(term), its log ends at \(raft.lastPosition), \(lastCommitted) is committed"
+        .twoLeaders, "\(other) and \(raft.id) both lead in term \(term)")
+    }
+    // Leader completeness (Raft, figure 3). Of what a later leader has committed meanwhile, it knows nothing.
+    let last = UInt64(committedIn.lastIndex { $0 < term }.map { $0 + 1 } ?? 0)
+    guard raft.lastPosition.index > last || last == 0 else {
+      throw simulation.violation(
+        .lostCommit,
+        "\(raft.id) leads in term \(term), its log ends at \(raft.lastPosition), \(last) is committed"
       )
     }
-    guard raft.firstIndex <= lastCommitted else { return }
-    for index in raft.firstIndex...lastCommitted
-    where raft.entry(at: index) != committed[Int(index) - 1] {
+    guard raft.firstIndex <= last else { return }
+    for index in raft.firstIndex...last where raft.entry(at: index) != committed[Int(index) - 1] {
       throw simulation.violation(
+        .lostCommit,
         "\(raft.id) leads in term \(term) without entry \(index), which is committed")
     }
   }
@@ -54,21 +58,26 @@ struct Ledger {
     guard let entry = raft.entry(at: index) else {
       // Installed with a snapshot.
       guard index < raft.firstIndex, index <= lastCommitted else {
-        throw simulation.violation("\(raft.id) commits \(index), which it does not have")
+        throw simulation.violation(
+          .lostCommit, "\(raft.id) commits \(index), which it does not have")
       }
       return
     }
     if index <= lastCommitted {
       guard committed[Int(index) - 1] == entry else {
         throw simulation.violation(
+          .lostCommit,
           "\(raft.id) commits \(entry.term)/\(index), \(committed[Int(index) - 1].term)/\(index) is committed"
         )
       }
     } else {
       guard index == lastCommitted + 1 else {
-        throw simulation.violation("\(raft.id) commits \(index) behind \(lastCommitted)")
+        throw simulation.violation(
+          .lostCommit, "\(raft.id) commits \(index) behind \(lastCommitted)")
       }
       committed.append(entry)
+      committedAt.append(simulation.time)
+      committedIn.append(raft.hardState.term)
     }
   }
 
@@ -77,7 +86,8 @@ struct Ledger {
   ) throws {
     // Commit and application happen in one step; the commit is looked at behind it.
     guard index > lastCommitted || committed[Int(index) - 1] == entry else {
-      throw simulation.violation("\(node) applies another entry \(index) than was committed")
+      throw simulation.violation(
+        .lostCommit, "\(node) applies another entry \(index) than was committed")
     }
   }
 
@@ -86,22 +96,23 @@ struct Ledger {
   ) throws {
     let index = machine.base.position.index
     if let known = states[index], known != machine.hash {
-      throw simulation.violation("\(node) has another state than others had at \(index)")
+      throw simulation.violation(.state, "\(node) has another state than others had at \(index)")
     }
     states[index] = machine.hash
   }
 }
 
-extension Simulation {
-  mutating func check(_ raft: Raft) throws {
-    try ledger.look(raft, self)
-    // Comparing whole logs each time would make the simulation slow.
-    if chance(2) { try checkLogMatching() }
+extension Ledger {
+  /// Whether everything that had committed at a time stands at or before the index.
+  func includes(_ index: Index, committedBy time: UInt64) -> Bool {
+    index >= lastCommitted || committedAt[Int(index)] >= time
   }
+}
 
+extension Simulation {
   /// Logs that agree in one entry agree in all before it (Raft, figure 3).
   func checkLogMatching() throws {
-    let rafts = nodes.values.compactMap(\.raft)
+    let rafts = nodes.compactMap(\.raft)
     for left in rafts {
       for right in rafts where left.id < right.id {
         let first = max(left.firstIndex, right.firstIndex)
@@ -112,7 +123,8 @@ extension Simulation {
           let isSameTerm = left.term(at: index) == right.term(at: index)
           if doesAgree || isSameTerm {
             guard left.entry(at: index) == right.entry(at: index) else {
-              throw violation("\(left.id) and \(right.id) agree behind \(index) and not there")
+              throw violation(
+                .logMatching, "\(left.id) and \(right.id) agree behind \(index) and not there")
             }
             doesAgree = true
           }
@@ -121,28 +133,48 @@ extension Simulation {
     }
   }
 
-  /// After the faults: one leader, one log, one state, and a history that one register could have had.
-  mutating func finish() throws {
-    try checkLogMatching()
-    report.commits = ledger.lastCommitted
-    let leaders = nodes.values.filter { $0.raft?.role == .leader }
+  /// Why the cluster is not well yet; nil when it is: one leader, one log, one state, and nobody waits for anything.
+  func trouble() -> Violation? {
+    let leaders = nodes.filter { $0.raft?.role == .leader }
     guard leaders.count == 1, let leader = leaders.first, leader.role == .data else {
-      throw violation("after the calm \(leaders.map(\.id)) lead")
+      return violation(.recovery, "after the calm \(leaders.map(\.id)) lead")
+    }
+    if let (old, new) = replacement {
+      return violation(.recovery, "after the calm \(new) has not taken the place of \(old)")
     }
     let last = leader.raft!.lastPosition
     for member in leader.raft!.membership.members {
-      guard let node = nodes[member.id], let raft = node.raft else {
-        throw violation("after the calm \(member.id) is down")
+      guard let node = node(member.id), let raft = node.raft else {
+        return violation(.recovery, "after the calm \(member.id) is down")
       }
       guard raft.lastPosition == last, raft.commit == last.index, raft.applied == last.index else {
-        throw violation(
+        return violation(
+          .recovery,
           "after the calm \(member.id) has \(raft.lastPosition), commit \(raft.commit), applied \(raft.applied), "
             + "the leader \(leader.id) has \(last)")
       }
       guard node.role == .witness || node.machine == leader.machine else {
-        throw violation("after the calm the states of \(member.id) and \(leader.id) differ")
+        return violation(
+          .state, "after the calm the states of \(member.id) and \(leader.id) differ")
       }
     }
+    if let client = clients.first(where: { $0.current != nil }) {
+      return violation(.recovery, "after the calm client \(client.number) waits for an answer")
+    }
+    return nil
+  }
+
+  /// Whether clients have stopped, and all that they asked for is done.
+  var isSettled: Bool { !mayBegin && trouble() == nil }
+
+  /// After the faults: all is well, and one register could have had each history.
+  mutating func finish() throws {
+    try checkLogMatching()
+    report.commits = ledger.lastCommitted
+    report.fingerprint = random.next()
+    if let trouble = trouble() { throw trouble }
+    guard operationsInCalm > 0 else { throw violation(.recovery, "nothing was done in the calm") }
+    let leader = nodes.first { $0.raft?.role == .leader }!
     closeHistories()
     readEverything(leader.machine)
     let checker = LinearizabilityChecker(RegisterModel())
@@ -156,9 +188,11 @@ extension Simulation {
             "client \(call.client) \(call.input) -> \(call.output!) in \(call.invoked)...\(call.completed)"
         }
         throw violation(
+          .history,
           "register \(register): no order explains \(calls.count) operations; not placed: "
             + texts.joined(separator: "; "))
-      case .undecided: throw violation("register \(register): the history is too long to decide")
+      case .undecided:
+        throw violation(.simulator, "register \(register): the history is too long to decide")
       }
     }
   }

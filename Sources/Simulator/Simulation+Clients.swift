@@ -11,6 +11,8 @@ struct ClientRequest {
   /// Under which the command has its effect once.
   var identity: UInt64
   var sequence: UInt64
+  /// Of a read: what was so many milliseconds ago is good enough, and any data node may answer.
+  var staleness: UInt64?
 }
 
 enum ClientReply {
@@ -26,7 +28,11 @@ struct SimulatedClient {
   var sequence: UInt64 = 0
   var target: NodeID?
   /// Index in its register's history, and when it is given up.
-  var current: (register: UInt64, input: RegisterInput, invoked: UInt64, givenUpAt: UInt64)?
+  var current:
+    (
+      register: UInt64, input: RegisterInput, staleness: UInt64?, invoked: UInt64,
+      givenUpAt: UInt64
+    )?
   var nextValue: UInt64 = 1
 
   init(number: Int) {
@@ -38,6 +44,11 @@ struct SimulatedClient {
 extension Simulation {
   private static let patience: UInt64 = 400
 
+  /// Whether clients still think of something new: not for long once all is calm, but until something was done.
+  var mayBegin: Bool {
+    time < configuration.faultyMilliseconds + 2000 || operationsInCalm == 0
+  }
+
   /// The client's time to do something: a new operation, or the old one again.
   mutating func act(_ client: Int, _ number: UInt64) {
     guard clients[client].attempt == number else { return }
@@ -45,18 +56,18 @@ extension Simulation {
       giveUp(client)
     }
     if clients[client].current == nil {
-      guard !isCalm || time < configuration.faultyMilliseconds + configuration.calmMilliseconds / 2
-      else { return }
+      guard mayBegin else { return }
       begin(client)
     }
     let current = clients[client].current!
     clients[client].attempt += 1
-    let target = clients[client].target ?? pick(nodes.keys.sorted())
+    let target = clients[client].target ?? pick(nodes).id
     // The next attempt goes to anybody, unless an answer says whom.
     clients[client].target = nil
     let request = ClientRequest(
       client: client, number: clients[client].attempt, register: current.register,
-      input: current.input, identity: clients[client].identity, sequence: clients[client].sequence)
+      input: current.input, identity: clients[client].identity, sequence: clients[client].sequence,
+      staleness: current.staleness)
     if !chance(network.loss) {
       queue.add(.request(to: target, request), at: time + draw(0...network.longestDelay))
     }
@@ -69,20 +80,23 @@ extension Simulation {
     let register = draw(0...(configuration.registers - 1))
     // No two writes are of the same value: what is read names the write it saw.
     let value = clients[client].nextValue * 100 + UInt64(client) + 1
+    var staleness: UInt64?
     let input: RegisterInput
-    switch draw(0...9) {
-    case 0...3: input = .read
-    case 4...7:
-      input = .write(value)
+    if chance(style.reads) {
+      input = .read
+      if chance(style.staleReads) { staleness = draw(20...2000) }
+    } else {
       clients[client].nextValue += 1
-    default:
-      let known = nodes.values.lazy.filter { $0.isUp && $0.role == .data }.map {
-        $0.machine.value(of: register)
+      if chance(70) {
+        input = .write(value)
+      } else {
+        let known = nodes.filter { $0.isUp && $0.role == .data }.map {
+          $0.machine.value(of: register)
+        }
+        input = .exchange(expected: known.min() ?? 0, new: value)
       }
-      input = .exchange(expected: known.sorted().first ?? 0, new: value)
-      clients[client].nextValue += 1
     }
-    clients[client].current = (register, input, time, time + draw(1000...6000))
+    clients[client].current = (register, input, staleness, time, time + draw(1000...6000))
   }
 
   private mutating func giveUp(_ client: Int) {
@@ -97,7 +111,9 @@ extension Simulation {
     guard let current = clients[client].current else { return }
     clients[client].current = nil
     report.operations += 1
-    if output == nil && current.input == .read { return }
+    if isCalm && output != nil { operationsInCalm += 1 }
+    // What may be old is held against the ledger where it is answered.
+    if current.staleness != nil || output == nil && current.input == .read { return }
     history[Int(current.register), default: []].append(
       Operation(
         client: UInt64(client), input: current.input, output: output, invoked: current.invoked,
@@ -110,7 +126,8 @@ extension Simulation {
     case .output(let output):
       record(client, output: output)
       clients[client].attempt += 1
-      queue.add(.client(client, number: clients[client].attempt), at: time + draw(1...120))
+      queue.add(
+        .client(client, number: clients[client].attempt), at: time + draw(1...style.longestThought))
     case .tryElsewhere(let node):
       clients[client].target = node
       clients[client].attempt += 1
@@ -126,16 +143,57 @@ extension Simulation {
   // MARK: at the node
 
   mutating func serve(_ request: ClientRequest, at id: NodeID) throws {
-    guard let node = nodes[id], node.isUp else { return }
+    guard let node = node(id), node.isUp else { return }
     let number = nextRequest
     nextRequest += 1
     waiting[number] = Waiting(request: request, node: id, incarnation: node.incarnation)
-    if request.input == .read {
+    if let staleness = request.staleness {
+      try readStale(number, noOlderThan: staleness, at: node)
+    } else if request.input == .read && configuration.mutant == .answersReadsUnasked
+      && node.raft!.role == .leader
+    {
+      read(number, at: node)
+    } else if request.input == .read {
       try step(node, .read(id: number))
     } else {
       let command = RegisterCommand(
         client: request.identity, sequence: request.sequence, register: request.register,
         input: request.input)
+      try step(node, .propose(id: number, command: command.encoded()))
+    }
+  }
+
+  /// A follower answers from what it has, if it can tell how old that is.
+  private mutating func readStale(
+    _ number: UInt64, noOlderThan bound: UInt64, at node: SimulatedNode
+  ) throws {
+    guard node.role == .data, let (ticks, index) = node.raft!.staleness(at: node.clock(time)),
+      ticks <= bound, node.machine.base.position.index >= index
+    else {
+      reply(number, .tryElsewhere(nil), from: node)
+      return
+    }
+    report.staleReads += 1
+    // Its clock may be slow, by no more than clocks are allowed to be.
+    let oldest = time - min(time, ticks + ticks / 20 + 2)
+    guard ledger.includes(index, committedBy: oldest) else {
+      throw violation(
+        .staleness,
+        "\(node.id) says that \(index) is all that was committed \(ticks) ticks ago, which is not so"
+      )
+    }
+    read(number, at: node)
+  }
+
+  /// For whoever believes to lead: work that nobody waits for, so that a leader that is cut off has a log of its own.
+  mutating func proposeBallast() throws {
+    guard !isCalm else { return }
+    queue.add(.ballast, at: time + draw(1...(2 * style.ballast)))
+    for node in nodes where node.isUp && node.replica!.raft.role == .leader {
+      let number = nextRequest
+      nextRequest += 1
+      let command = RegisterCommand(
+        client: 1 << 63, sequence: number, register: 1 << 63, input: .write(number))
       try step(node, .propose(id: number, command: command.encoded()))
     }
   }

@@ -10,7 +10,7 @@ struct SimulateCommand: AsyncParsableCommand {
     discussion: """
       Two masters, a witness and their clients run on simulated clocks, network and disks. Each seed is one run; the same
       seed gives the same run. Every step is checked: one leader a term, nothing committed changes or is lost, what
-      clients saw is linearizable, and once the faults stop all agree.
+      clients saw is linearizable, reads at followers are no older than they say, and once the faults stop all agree.
 
       Example:
         sfmedir-simulate --seeds 2000
@@ -53,9 +53,7 @@ struct SimulateCommand: AsyncParsableCommand {
     print(json ? campaign.json : campaign.text)
     for violation in campaign.violations.prefix(10) {
       print("  \(violation)")
-      print(
-        "    again: sfmedir-simulate --from \(violation.seed) --seeds 1 --verbose"
-          + (mutant.map { " --mutant \($0.rawValue)" } ?? ""))
+      print("    again: \(Campaign.replay(violation, mutant: mutant))")
     }
     if !campaign.violations.isEmpty { throw ExitCode(1) }
   }
@@ -68,13 +66,14 @@ struct SimulateCommand: AsyncParsableCommand {
       let campaign = await Campaign.run(
         seeds: from...(from + seeds - 1), threads: threads, configuration: configuration)
       let found = campaign.violations.count
-      isAllFound = isAllFound && found > 0
+      let isSeen = campaign.violations.contains { mutant.seenBy.contains($0.kind) }
+      isAllFound = isAllFound && isSeen
       if json {
         print("{\"mutant\":\"\(mutant.rawValue)\",\"seeds\":\(seeds),\"found\":\(found)}")
       } else {
         let name = mutant.rawValue.padding(to: 30)
-        print(
-          "\(name) seen in \(found) of \(seeds) seeds  \(campaign.violations.first?.text ?? "")")
+        let kinds = campaign.kinds.map { "\($0.kind.rawValue) \($0.seeds)" }
+        print("\(name) seen in \(found) of \(seeds) seeds: \(kinds.joined(separator: ", "))")
       }
     }
     if !isAllFound { throw ExitCode(1) }

@@ -195,7 +195,7 @@ import Testing
   @Test func noReadBeforeTheFirstEntryCommits() {
     var node = Alone("a", terms: [1])
     node.lead()
-    node.hear(.heartbeatAnswer(.init(round: 1)), from: "b", term: 2)
+    node.hear(.heartbeatAnswer(.init(round: 1, stamp: 0)), from: "b", term: 2)
     #expect(node.raft.hasLease)
     node.happen(.read(id: 1))
     #expect(node.actions == [.refused(id: 1, .notReady)])
@@ -207,7 +207,7 @@ import Testing
     node.lead()
     node.hear(.appended(.matched(1)), from: "b", term: 1)
     node.now += 150
-    node.hear(.heartbeatAnswer(.init(round: 1)), from: "b", term: 1)
+    node.hear(.heartbeatAnswer(.init(round: 1, stamp: 0)), from: "b", term: 1)
     node.now += 29
     node.happen(.read(id: 1))
     #expect(node.actions == [.readable(id: 1, index: 1)])
@@ -222,7 +222,7 @@ import Testing
     var node = Alone("a", terms: [1])
     node.lead()
     node.hear(.appended(.matched(2)), from: "b", term: 1)
-    node.hear(.heartbeatAnswer(.init(round: 1)), from: "b", term: 1)
+    node.hear(.heartbeatAnswer(.init(round: 1, stamp: 0)), from: "b", term: 1)
     #expect(node.raft.commit == 0)
     #expect(!node.raft.hasLease)
   }

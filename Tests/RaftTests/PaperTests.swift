@@ -133,7 +133,7 @@ import Testing
 
   @Test(arguments: [
     Message.Body.append(.init(previous: .zero, entries: [], commit: 0)),
-    .appended(.matched(0)), .heartbeatAnswer(.init(round: 1)),
+    .appended(.matched(0)), .heartbeatAnswer(.init(round: 1, stamp: 0)),
     .vote(.init(isPreVote: false, isGranted: false)), .timeoutNow,
     .requestVote(.init(last: .zero, isPreVote: false, isTransfer: true)),
   ]) func allServers2_aLaterTermMakesAFollower(_ body: Message.Body) {

@@ -16,7 +16,7 @@ import Testing
     #expect(known?.index == 1)
   }
 
-  /// The leader repeats the number of an answer that was given at 1000: not that of a doubled message at 1100.
+  /// The leader repeats the stamp of the answer that was given at 1000: not of one to a doubled message at 1100.
   @Test func aDoubledHeartbeatMakesNothingYounger() {
     var node = Alone("b")
     node.append(term: 1, [1], commit: 1)
@@ -33,7 +33,7 @@ import Testing
     node.heartbeat(term: 1, commit: 1, matched: 1, round: 2)
     node.now = 1100
     node.heartbeat(term: 1, commit: 1, matched: 1, round: 1)
-    node.heartbeat(term: 1, commit: 1, matched: 1, round: 3, answered: 2)
+    node.heartbeat(term: 1, commit: 1, matched: 1, round: 3, answered: 1)
     #expect(node.raft.staleness(at: 1100)?.ticks == 100)
   }
 

@@ -1,10 +1,51 @@
+import Foundation
 import Simulator
 import Testing
 
-@Suite struct SimulationTests {
-  @Test func nothingIsFoundInTheFirstSeeds() async {
-    let campaign = await Campaign.run(seeds: 1...20, configuration: .init())
-    #expect(campaign.violations.map(\.description) == [])
-    #expect(campaign.total.operations > 1000)
+/// One after another: each takes all processors.
+@Suite(.serialized) struct SimulationTests {
+  @Test func nothingIsFound() async {
+    let campaign = await Campaign.run(seeds: 1...200, configuration: .init())
+    for violation in campaign.violations {
+      Issue.record("\(violation)\nagain: \(Campaign.replay(violation))")
+    }
+    print("\(campaign.text)")
+    #expect(campaign.total.operations > 10_000, "the schedules must let clients work")
+    #expect(campaign.total.elections > 1000, "and be eventful")
+    #expect(campaign.total.snapshots > 20)
+    #expect(campaign.total.replacements > 20)
+    #expect(campaign.total.staleReads > 200)
+  }
+
+  @Test(arguments: SimulationMutant.allCases)
+  func aKnownBugIsSeen(_ mutant: SimulationMutant) async {
+    var configuration = Simulation.Configuration()
+    configuration.mutant = mutant
+    let campaign = await Campaign.run(
+      seeds: 1...300, configuration: configuration, endingAt: mutant.seenBy)
+    #expect(
+      campaign.violations.contains { mutant.seenBy.contains($0.kind) },
+      "\(campaign.seeds) seeds show nothing of \(mutant.rawValue)")
+  }
+
+  @Test func aSeedGivesTheSameRunTwice() throws {
+    for seed: UInt64 in 1...6 {
+      #expect(try Simulation.run(seed: seed) == Simulation.run(seed: seed))
+    }
+  }
+
+  @Test func aViolationIsPlayedAgain() async throws {
+    var configuration = Simulation.Configuration()
+    configuration.mutant = .votesWithoutLogCheck
+    let campaign = await Campaign.run(seeds: 1...20, configuration: configuration)
+    let violation = try #require(campaign.violations.first)
+    #expect(
+      Campaign.replay(violation, mutant: .votesWithoutLogCheck)
+        == "sfmedir-simulate --from \(violation.seed) --seeds 1 --verbose --mutant votesWithoutLogCheck"
+    )
+    let again = #expect(throws: Simulation.Violation.self) {
+      try Simulation.run(seed: violation.seed, configuration: configuration)
+    }
+    #expect(again?.description == violation.description)
   }
 }

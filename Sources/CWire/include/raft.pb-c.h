@@ -398,10 +398,14 @@ struct  Sfmedir__V1__RaftHeartbeatAnswer
    * The witness's log has reached its bound.
    */
   protobuf_c_boolean full;
+  /*
+   * The sender's own number of this answer, which the leader repeats as `answered`.
+   */
+  uint64_t stamp;
 };
 #define SFMEDIR__V1__RAFT_HEARTBEAT_ANSWER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__raft_heartbeat_answer__descriptor) \
-    , 0, 0 }
+    , 0, 0, 0 }
 
 
 struct  Sfmedir__V1__RaftBase

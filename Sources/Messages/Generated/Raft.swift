@@ -587,12 +587,14 @@ public struct RaftHeartbeat: WireMessage, Equatable {
 public struct RaftHeartbeatAnswer: WireMessage, Equatable {
   public var round: UInt64 = 0
   public var full: Bool = false
+  public var stamp: UInt64 = 0
 
   public init() {}
 
   public init(c: UnsafePointer<Sfmedir__V1__RaftHeartbeatAnswer>) throws(WireError) {
     round = c.pointee.round
     full = c.pointee.full != 0
+    stamp = c.pointee.stamp
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__RaftHeartbeatAnswer> {
@@ -600,6 +602,7 @@ public struct RaftHeartbeatAnswer: WireMessage, Equatable {
     sfmedir__v1__raft_heartbeat_answer__init(m)
     m.pointee.round = round
     m.pointee.full = full ? 1 : 0
+    m.pointee.stamp = stamp
     return m
   }
 
