@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole of SFMedIR once, on this machine: a cluster of real daemons, images stored while a slave dies,
-# similar images found, every original fetched and compared, one image deleted. Leaves nothing running.
+# The whole of SFMedIR once, on this machine: a cluster of real daemons, images stored while a slave and the leading
+# master die, similar images found, every original fetched and compared, one image deleted. Leaves nothing running.
 #
 # Usage: cluster/demo.sh            synthetic pictures
 #        IMAGES=DIR cluster/demo.sh the images in DIR
@@ -77,27 +77,42 @@ collect_images() {
 }
 
 start_cluster() {
-  step "Starting a cluster: key control entity, master, $slaves slaves, owner, user"
+  step "Starting a cluster: key control entity, two masters and their witness, $slaves slaves, owner, user"
   up=yes
   "$sfmedir" dev up --dir "$work/cluster" --slaves "$slaves"
   export SFMEDIR_CONFIG=$work/cluster/cli.toml
 }
 
-# The slave dies as soon as a third of the images is stored, in the middle of the upload.
-store_and_kill() {
-  step "Storing the images, and killing slave $victim in the middle of it"
-  local log=upload.json total stored status=0
-  : >"$log"
-  "$sfmedir" upload "$images" --recursive --json >"$log" 2>upload.errors &
-  local upload=$!
-  total=$(find -L "$images" -type f ! -path '*/.*' | wc -l)
+# The master that leads, as the masters themselves say.
+leader() { "$sfmedir" status --json 2>/dev/null | grep '"leads":true' | text node; }
+
+# Returns once so many hundredths of the images are stored, or the upload has ended.
+await_stored() {
+  local stored
   while kill -0 "$upload" 2>/dev/null; do
-    stored=$(grep -c '"status":"stored"' "$log" || true)
-    [ $((stored * 3)) -ge "$total" ] && break
-    sleep 0.05
+    stored=$(grep -c '"status":"stored"' upload.json || true)
+    [ $((stored * 100)) -ge $((total * $1)) ] && break
+    sleep 0.02
   done
   if kill -0 "$upload" 2>/dev/null; then moment='during the upload'; else moment='after the upload'; fi
+}
+
+# A slave dies as soon as a quarter of the images is stored and the leading master at half of them, in the middle of the upload.
+store_and_kill() {
+  step "Storing the images, and killing slave $victim and the leading master in the middle of it"
+  local log=upload.json total stored status=0
+  : >"$log"
+  master=$(leader)
+  [ -n "$master" ] || fail 'no master leads'
+  total=$(find -L "$images" -type f ! -path '*/.*' | wc -l)
+  "$sfmedir" upload "$images" --recursive --json >"$log" 2>upload.errors &
+  local upload=$!
+  await_stored 25
   "$sfmedir" dev kill --dir "$work/cluster" "$victim"
+  victim_moment=$moment
+  await_stored 50
+  "$sfmedir" dev kill --dir "$work/cluster" "$master"
+  master_moment=$moment
   wait "$upload" || status=$?
   cat upload.errors >&2
   grep '"status":"failed"' "$log" | text error >&2 || true
@@ -109,7 +124,8 @@ store_and_kill() {
   [ "$status" -eq 0 ] || [ "$refused" -gt 0 ] || fail "the upload did not end (exit code $status)"
   stored_count=$(grep '"type":"summary"' "$log" | number stored)
   [ "$stored_count" -gt 0 ] || fail 'no image was stored'
-  printf '%s images stored; %s was killed %s\n' "$stored_count" "$victim" "$moment"
+  printf '%s images stored; %s was killed %s, %s, which led, %s\n' \
+    "$stored_count" "$victim" "$victim_moment" "$master" "$master_moment"
   # Once more: whatever was acknowledged is known, and nothing is sent again.
   again=$("$sfmedir" upload "$images" --recursive --json 2>/dev/null | grep '"type":"summary"' || true)
   [ "$(number stored <<<"$again")" = 0 ] || fail "images were stored twice: $again"
@@ -118,7 +134,7 @@ store_and_kill() {
 }
 
 query_some() {
-  step 'Finding the most similar images, with the slave still dead'
+  step 'Finding the most similar images, with the slave and the master still dead'
   local query index stride
   answered=0
   mapfile -t files < <(grep '"status":"stored"' upload.json | text path | sort)
@@ -152,6 +168,21 @@ get_all() {
   printf '%s originals, all identical\n' "$identical"
 }
 
+# The dead master comes back and learns what it missed.
+bring_back() {
+  step 'Bringing the master back'
+  local tries commit applied=
+  "$sfmedir" dev restart --dir "$work/cluster" "$master"
+  commit=$("$sfmedir" status --json | grep '"leads":true' | number commit_index)
+  for ((tries = 0; tries < 100; tries++)); do
+    applied=$("$sfmedir" status --json | grep '"role":"mcs"' | grep "\"node\":\"$master\"" | number applied_index)
+    [ "${applied:-0}" -ge "$commit" ] && break
+    sleep 0.1
+  done
+  [ "${applied:-0}" -ge "$commit" ] || fail "$master has applied ${applied:-nothing} of $commit entries"
+  printf '%s has all %s entries of the log again; %s leads\n' "$master" "$commit" "$(leader)"
+}
+
 remove_one() {
   step 'Deleting one image'
   local id status=0
@@ -172,6 +203,7 @@ start_cluster
 store_and_kill
 query_some
 get_all
+bring_back
 remove_one
 step 'The cluster at the end'
 # Something is wrong with it, as it should say: a slave is dead.
@@ -182,7 +214,8 @@ up=no
 
 step 'Done'
 printf '%s images were stored\n' "$stored_count"
-printf 'slave %s was killed %s\n' "$victim" "$moment"
+printf 'slave %s was killed %s\n' "$victim" "$victim_moment"
+printf 'master %s, which led, was killed %s; the other went on\n' "$master" "$master_moment"
 printf '%s queries were answered\n' "$answered"
 printf 'all %s originals came back identical (sha256)\n' "$identical"
 printf 'one image was deleted and is gone\n'

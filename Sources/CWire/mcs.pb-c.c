@@ -1598,7 +1598,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__fetch_image_header__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__fetch_image_header__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__delete_image_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor sfmedir__v1__delete_image_request__field_descriptors[3] =
 {
   {
     "image_id",
@@ -1612,14 +1612,40 @@ static const ProtobufCFieldDescriptor sfmedir__v1__delete_image_request__field_d
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "client",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__DeleteImageRequest, client),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sequence",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__DeleteImageRequest, sequence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__delete_image_request__field_indices_by_name[] = {
+  1,   /* field[1] = client */
   0,   /* field[0] = image_id */
+  2,   /* field[2] = sequence */
 };
 static const ProtobufCIntRange sfmedir__v1__delete_image_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__delete_image_request__descriptor =
 {
@@ -1629,7 +1655,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__delete_image_request__descriptor =
   "Sfmedir__V1__DeleteImageRequest",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__DeleteImageRequest),
-  1,
+  3,
   sfmedir__v1__delete_image_request__field_descriptors,
   sfmedir__v1__delete_image_request__field_indices_by_name,
   1,  sfmedir__v1__delete_image_request__number_ranges,

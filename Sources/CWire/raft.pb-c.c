@@ -2235,7 +2235,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__set_quota__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__set_quota__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__log_command__field_descriptors[12] =
+static const ProtobufCFieldDescriptor sfmedir__v1__log_command__field_descriptors[14] =
 {
   {
     "begin_upload",
@@ -2381,17 +2381,43 @@ static const ProtobufCFieldDescriptor sfmedir__v1__log_command__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "client",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, client),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sequence",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__LogCommand, sequence),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__log_command__field_indices_by_name[] = {
   8,   /* field[8] = abort_move */
   2,   /* field[2] = abort_upload */
   6,   /* field[6] = begin_move */
   0,   /* field[0] = begin_upload */
+  12,   /* field[12] = client */
   7,   /* field[7] = commit_move */
   1,   /* field[1] = commit_upload */
   3,   /* field[3] = delete_image */
   10,   /* field[10] = forget_slave */
   5,   /* field[5] = proposed_at_milliseconds */
+  13,   /* field[13] = sequence */
   11,   /* field[11] = set_quota */
   9,   /* field[9] = set_slave_condition */
   4,   /* field[4] = shadows_collected */
@@ -2399,7 +2425,7 @@ static const unsigned sfmedir__v1__log_command__field_indices_by_name[] = {
 static const ProtobufCIntRange sfmedir__v1__log_command__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 12 }
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__log_command__descriptor =
 {
@@ -2409,7 +2435,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__log_command__descriptor =
   "Sfmedir__V1__LogCommand",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__LogCommand),
-  12,
+  14,
   sfmedir__v1__log_command__field_descriptors,
   sfmedir__v1__log_command__field_indices_by_name,
   1,  sfmedir__v1__log_command__number_ranges,

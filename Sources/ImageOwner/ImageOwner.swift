@@ -17,6 +17,9 @@ public final class ImageOwner: Sendable {
   let imagesInWork: AdmissionGate
   /// Decoding, hashing and encrypting.
   let computing: AdmissionGate
+  /// Names this process to the masters.
+  private let requests: [UInt8]
+  private let nextRequest = Locked<UInt64>(1)
   private let status: NodeStatus
   private let listing: ImageListing
 
@@ -35,6 +38,7 @@ public final class ImageOwner: Sendable {
     self.limits = limits
     self.entropy = entropy
     self.logger = logger
+    requests = entropy.bytes(16)
     imagesInWork = AdmissionGate(
       name: "images in work", places: limits.imagesInWork, bytes: limits.memoryBytes,
       queueLimit: limits.queueLimit)
@@ -112,6 +116,12 @@ public final class ImageOwner: Sendable {
     }
     var command = DeleteImageRequest()
     command.imageID = request.imageID
+    // Whether it existed is known once: a repetition at the next leader must be answered as the first attempt was.
+    command.client = requests
+    command.sequence = nextRequest.withLock { number in
+      defer { number += 1 }
+      return number
+    }
     let answer = try await Retry.untilDeadline.run(within: context) { [command] in
       try await master.unary(
         MasterCloudMethods.deleteImage, command, CallOptions(within: context))

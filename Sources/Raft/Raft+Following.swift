@@ -77,9 +77,7 @@ extension Raft {
     commit = max(commit, min(heartbeat.commit, matchedIndex))
     retained = max(retained, heartbeat.retained)
     refreshMembership()
-    // Before its first entry has committed, a leader may know of less than was committed before it.
-    let stamp = freshness.heard(
-      heartbeat, at: now, isReady: log.term(at: heartbeat.commit) == hardState.term)
+    let stamp = freshness.heard(heartbeat, at: now)
     let answer = Message.Body.heartbeatAnswer(
       .init(round: heartbeat.round, isFull: isWitness && isLogFull, stamp: stamp))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
@@ -139,10 +137,8 @@ struct Freshness: Sendable {
   init(stamp: UInt64) { self.stamp = stamp }
 
   /// Returns the stamp of the answer.
-  mutating func heard(
-    _ heartbeat: Message.Heartbeat, at now: Tick, isReady: Bool
-  ) -> UInt64 {
-    if isReady, let answer = answers.last(where: { $0.stamp == heartbeat.answered }),
+  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick) -> UInt64 {
+    if let answer = answers.last(where: { $0.stamp == heartbeat.answered }),
       answer.tick >= point?.tick ?? 0
     {
       point = (answer.tick, heartbeat.commit)

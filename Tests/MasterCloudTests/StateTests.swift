@@ -194,6 +194,27 @@ import Testing
     await log.close()
   }
 
+  /// The answer of a deletion is lost with the leader that gave it; the next one is asked again.
+  @Test func aRequestThatIsRepeatedIsAnsweredAsBefore() async throws {
+    var stored = try await Stored()
+    var delete = DeleteImage()
+    (delete.imageID, delete.owner) = (stored.id, "mo-1")
+    let client = [UInt8](repeating: 9, count: 16)
+    func ask(_ sequence: UInt64, _ client: [UInt8]) async throws -> Bool {
+      try await stored.apply { command in
+        command.deleteImage = delete
+        (command.client, command.sequence) = (client, sequence)
+      }.existed
+    }
+    #expect(try await ask(1, client))
+    #expect(try await ask(1, client))
+    // Another request, another client, and one that does not say.
+    #expect(try await !ask(2, client))
+    #expect(try await !ask(1, [UInt8](repeating: 8, count: 16)))
+    #expect(try await !ask(1, []))
+    #expect(try await ask(1, client))
+  }
+
   // MARK: moves, conditions, quotas
 
   /// An image with shadows 1 and 2 on scs-1 and scs-2, and what applies commands to its state.

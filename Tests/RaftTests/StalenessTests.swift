@@ -37,17 +37,6 @@ import Testing
     #expect(node.raft.staleness(at: 1100)?.ticks == 100)
   }
 
-  /// Entry 2 may have committed under the last leader: this one does not know before its own first entry has.
-  @Test func aLeaderWhoseFirstEntryHasNotCommittedKnowsTooLittle() {
-    var node = Alone("b")
-    node.append(term: 2, [1, 1, 2], commit: 1)
-    node.heartbeat(term: 2, commit: 1, matched: 3, round: 1)
-    node.heartbeat(term: 2, commit: 1, matched: 3, round: 2, answered: 1)
-    #expect(node.raft.staleness(at: 1000) == nil)
-    node.heartbeat(term: 2, commit: 3, matched: 3, round: 3, answered: 2)
-    #expect(node.raft.staleness(at: 1000)?.index == 3)
-  }
-
   /// Three of five may have another leader already.
   @Test func aLeaderAndOneFollowerMustBeAQuorum() {
     let members = ["a", "b", "c", "d", "e"].map { Member(id: NodeID($0), role: .data) }

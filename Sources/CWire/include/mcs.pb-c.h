@@ -188,10 +188,16 @@ struct  Sfmedir__V1__DeleteImageRequest
 {
   ProtobufCMessage base;
   ProtobufCBinaryData image_id;
+  /*
+   * Made by the caller, the same in every attempt, so that a repetition is answered as the first one was: 16 random bytes of the
+   * caller's process, and a number that it uses once. Empty: a repetition finds the image gone.
+   */
+  ProtobufCBinaryData client;
+  uint64_t sequence;
 };
 #define SFMEDIR__V1__DELETE_IMAGE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__delete_image_request__descriptor) \
-    , {0,NULL} }
+    , {0,NULL}, {0,NULL}, 0 }
 
 
 struct  Sfmedir__V1__DeleteImageReply

@@ -290,10 +290,16 @@ struct  Sfmedir__V1__LogCommand
   Sfmedir__V1__SetSlaveCondition *set_slave_condition;
   Sfmedir__V1__ForgetSlave *forget_slave;
   Sfmedir__V1__SetQuota *set_quota;
+  /*
+   * Who asked for it, 16 random bytes, and which of its requests this is: a request that is repeated, at whatever master, has its
+   * effect once and is answered the same again. Empty: the command may be repeated as it is.
+   */
+  ProtobufCBinaryData client;
+  uint64_t sequence;
 };
 #define SFMEDIR__V1__LOG_COMMAND__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__log_command__descriptor) \
-    , NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL }
+    , NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, {0,NULL}, 0 }
 
 
 /*

@@ -6,7 +6,7 @@ import RPC
 struct NodeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "node",
-    abstract: "Slaves that go, come and are replaced: drain, replace, activate, forget, scrub.",
+    abstract: "Slaves and masters that go, come and are replaced.",
     discussion: """
       A drained slave serves what it has until every shadow has been copied elsewhere; one that is \
       replaced is gone, and what it had is rebuilt from the others at once. Both are decisions in the \
@@ -16,10 +16,13 @@ struct NodeCommand: AsyncParsableCommand {
         sfmedir node list
         sfmedir node drain scs-3 --wait
         sfmedir node replace scs-4 --with scs-11
+        sfmedir node masters
+        sfmedir node transfer mcs-2
       """,
     subcommands: [
       NodeListCommand.self, NodeDrainCommand.self, NodeReplaceCommand.self,
       NodeActivateCommand.self, NodeForgetCommand.self, NodeScrubCommand.self,
+      NodeMastersCommand.self, NodeTransferCommand.self,
     ],
     defaultSubcommand: NodeListCommand.self)
 }
@@ -94,18 +97,23 @@ struct NodeDrainCommand: ToolCommand {
 struct NodeReplaceCommand: ToolCommand {
   static let configuration = CommandConfiguration(
     commandName: "replace",
-    abstract: "Declare a slave lost: what it had is rebuilt on others at once.",
+    abstract: "Declare a slave lost, or put a new master or witness in a lost one's place.",
     discussion: """
-      Nothing on it counts any more, also where it still answers. A new slave stands in the masters' \
-      configuration before it can take over.
+      What a lost slave had is rebuilt on others at once. Nothing on it counts any more, also where it \
+      still answers. A new slave stands in the masters' configuration before it can take over.
+
+      With --address, the lost node is a master or the witness. The new one has another name, its log \
+      was made by 'sfmedir-mcs --initialize --join', and it runs. It votes once both majorities agree; \
+      its state comes from the leader.
 
       EXAMPLE
         sfmedir node replace scs-4 --with scs-11 --wait
+        sfmedir node replace mcs-1 --with mcs-3 --address 10.0.0.7:7070
 
-      JSON: one line {"type":"slave"} with node, condition, replacement, placed_shadows, \
-      garbage_shadows.
+      JSON: for a slave one line {"type":"slave"} with node, condition, replacement, placed_shadows, \
+      garbage_shadows; for a master or the witness what 'sfmedir node masters' writes.
 
-      Exit codes: 0; 66 no such slave; 75 with --wait: shadows are left that cannot be rebuilt; \
+      Exit codes: 0; 66 no such node; 75 with --wait: shadows are left that cannot be rebuilt; \
       see docs/command-line.md.
       """)
 
@@ -113,10 +121,37 @@ struct NodeReplaceCommand: ToolCommand {
   @OptionGroup var connection: ConnectionOptions
   @OptionGroup var wish: SlaveWish
 
-  @Argument(help: "The slave that is lost.") var slave: String
+  @Option(
+    help: ArgumentHelp(
+      "Where the new master or witness is reached, host:port.", valueName: "address"))
+  var address: String?
+
+  @Argument(help: "The node that is lost.") var node: String
+
+  func validate() throws {
+    guard let address else { return }
+    guard Address(address) != nil else {
+      throw ValidationError("--address is '\(address)', which is not host:port")
+    }
+    guard wish.replacement != nil, !wish.wait else {
+      throw ValidationError("--address goes with --with, and without --wait")
+    }
+  }
 
   func execute(_ output: Output) async throws -> ExitStatus {
-    try await wish.decide(slave, .lost, connection, output)
+    guard let address, let new = wish.replacement else {
+      return try await wish.decide(node, .lost, connection, output)
+    }
+    let cluster = try await connection.connect(output)
+    let leader = try await LeaderCalls(cluster, connection.timeouts)
+    var request = ReplaceMemberRequest()
+    (request.oldNode, request.newNode, request.address) = (node, new, address)
+    _ = try await leader.call(
+      ConsensusMethods.replaceMember, request, during: "putting \(new) in the place of \(node)")
+    let after = try await LeaderCalls(cluster, connection.timeouts)
+    VoterReport.show(after.status, to: output)
+    output.print("\(new) has taken the place of \(node); take \(node) out of all configurations")
+    return .success
   }
 }
 

@@ -286,7 +286,13 @@ public final class MasterService: Sendable {
     var delete = DeleteImage()
     delete.imageID = try RecordRules.imageID(request.imageID).bytes
     delete.owner = context.identity.node
-    let outcome = try await log.propose { $0.deleteImage = delete }
+    guard request.client.isEmpty || request.client.count == 16 else {
+      throw RPCError(.invalidArgument, "a client is 16 bytes")
+    }
+    let outcome = try await log.propose {
+      $0.deleteImage = delete
+      ($0.client, $0.sequence) = (request.client, request.sequence)
+    }
     try outcome.check()
     var reply = DeleteImageReply()
     reply.existed = outcome.existed

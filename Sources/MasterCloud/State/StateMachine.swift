@@ -50,9 +50,11 @@ struct StateMachine {
       precondition(first == applied + 1, "command \(first) after \(applied)")
       var hash = try hash()
       var outcomes: [LogOutcome?] = []
-      for step in steps {
+      for (offset, step) in steps.enumerated() {
         var outcome: LogOutcome?
-        if let command = step.command { outcome = try apply(command) }
+        if let command = step.command {
+          outcome = try applyOnce(command, at: first + UInt64(offset))
+        }
         if case .membership(let membership) = step.entry.payload {
           try database.setConsensus("membership", MembershipCodec.encode(membership))
         }
@@ -64,6 +66,35 @@ struct StateMachine {
       try database.setMeta("applied_index", Int64(applied) + Int64(steps.count))
       return outcomes
     }
+  }
+
+  /// Entries for which an answer is kept: far more than are written while a caller may still ask again.
+  private static let answersKept: UInt64 = 100_000
+  private static let forgettingInterval: UInt64 = 1024
+
+  /// A request that has been carried out is answered again as it was.
+  private func applyOnce(
+    _ command: LogCommand, at index: UInt64
+  ) throws(DatabaseError) -> LogOutcome {
+    if index % Self.forgettingInterval == 0, index > Self.answersKept {
+      try database.query(
+        "DELETE FROM requests WHERE applied_index <= ?",
+        [.integer(Int64(index - Self.answersKept))])
+    }
+    guard command.client.count == 16 else { return try apply(command) }
+    let key: [DatabaseValue] = [
+      .blob(command.client), .integer(Int64(bitPattern: command.sequence)),
+    ]
+    var answer: LogOutcome?
+    try database.query(
+      "SELECT outcome FROM requests WHERE client = ? AND sequence = ?", key
+    ) { (row) throws(DatabaseError) in answer = try? LogOutcome(decoding: row.blob(0)) }
+    if let answer { return answer }
+    let outcome = try apply(command)
+    try database.query(
+      "INSERT INTO requests VALUES (?, ?, ?, ?)",
+      key + [.integer(Int64(index)), .blob(outcome.encoded())])
+    return outcome
   }
 
   private func apply(_ command: LogCommand) throws(DatabaseError) -> LogOutcome {

@@ -57,6 +57,12 @@ struct StateSchema {
   /// Version 3: several masters; where the log stood, beside the index in `meta`.
   private static let third = """
     CREATE TABLE consensus (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    -- What requests that may be repeated were answered, for as long as somebody may still repeat them.
+    CREATE TABLE requests (
+      client BLOB NOT NULL, sequence INTEGER NOT NULL, applied_index INTEGER NOT NULL,
+      outcome BLOB NOT NULL, PRIMARY KEY (client, sequence)
+    ) WITHOUT ROWID;
+    CREATE INDEX requests_by_index ON requests (applied_index);
     """
 
   /// Version 2: shadows move, slaves have conditions, owners have quotas.

@@ -205,17 +205,23 @@ public struct FetchImageHeader: WireMessage, Equatable {
 
 public struct DeleteImageRequest: WireMessage, Equatable {
   public var imageID: [UInt8] = []
+  public var client: [UInt8] = []
+  public var sequence: UInt64 = 0
 
   public init() {}
 
   public init(c: UnsafePointer<Sfmedir__V1__DeleteImageRequest>) throws(WireError) {
     imageID = [UInt8](wire: c.pointee.image_id)
+    client = [UInt8](wire: c.pointee.client)
+    sequence = c.pointee.sequence
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__DeleteImageRequest> {
     let m = a.make(Sfmedir__V1__DeleteImageRequest.self)
     sfmedir__v1__delete_image_request__init(m)
     m.pointee.image_id = a.bytes(imageID)
+    m.pointee.client = a.bytes(client)
+    m.pointee.sequence = sequence
     return m
   }
 

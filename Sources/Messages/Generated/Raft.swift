@@ -360,6 +360,8 @@ public struct LogCommand: WireMessage, Equatable {
   public var setSlaveCondition: SetSlaveCondition?
   public var forgetSlave: ForgetSlave?
   public var setQuota: SetQuota?
+  public var client: [UInt8] = []
+  public var sequence: UInt64 = 0
 
   public init() {}
 
@@ -376,6 +378,8 @@ public struct LogCommand: WireMessage, Equatable {
     if let p = c.pointee.set_slave_condition { setSlaveCondition = try SetSlaveCondition(c: p) }
     if let p = c.pointee.forget_slave { forgetSlave = try ForgetSlave(c: p) }
     if let p = c.pointee.set_quota { setQuota = try SetQuota(c: p) }
+    client = [UInt8](wire: c.pointee.client)
+    sequence = c.pointee.sequence
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__LogCommand> {
@@ -393,6 +397,8 @@ public struct LogCommand: WireMessage, Equatable {
     if let v = setSlaveCondition { m.pointee.set_slave_condition = v.encode(into: a) }
     if let v = forgetSlave { m.pointee.forget_slave = v.encode(into: a) }
     if let v = setQuota { m.pointee.set_quota = v.encode(into: a) }
+    m.pointee.client = a.bytes(client)
+    m.pointee.sequence = sequence
     return m
   }
 
