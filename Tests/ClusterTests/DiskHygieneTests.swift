@@ -24,11 +24,13 @@ import Testing
   }
 
   private func check(_ cluster: TestCluster, _ ids: [String: String]) throws {
-    let master = try Haystack(folder: cluster.state("mcs-1"))
+    let masters = try ["mcs-1", "mcs-2"].map { try Haystack(folder: cluster.state($0)) }
+    let master = masters[0]
+    let witness = try Haystack(folder: cluster.state("witness-1"))
     let slaves = try (1...5).map { try Haystack(folder: cluster.state("scs-\($0)")) }
-    #expect(master.byteCount > 10_000)
+    #expect(masters.allSatisfy { $0.byteCount > 10_000 } && witness.byteCount > 10_000)
     #expect(slaves.allSatisfy { $0.byteCount > 10_000 })
-    let curious = [master] + slaves
+    let curious = masters + [witness] + slaves
 
     // The test can fail: what the master may hold is found, by the same search.
     let anyID = try #require(ids.values.first.flatMap { [UInt8](hex: $0) })
@@ -46,7 +48,7 @@ import Testing
     for text in Self.dicomTexts(in: ids.keys.filter { $0.hasSuffix(".dcm") }) {
       for haystack in curious { #expect(!haystack.contains(text), "a DICOM attribute") }
     }
-    try Self.checkKeys(cluster, master: master, slaves: slaves)
+    try Self.checkKeys(cluster, master: master, slaves: slaves + [witness])
     try Self.checkCodes(cluster, Array(ids.keys), curious)
   }
 

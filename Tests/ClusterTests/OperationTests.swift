@@ -18,14 +18,15 @@ extension InspectionTests {
         stored.first?.split(separator: " ").first { $0.hasPrefix("trace=") })
       #expect(trace.count == "trace=".count + 32)
       try await cluster.wait {
-        let put = (try? audit(cluster, "mcs-1")) ?? []
+        let put = masters(cluster)
         let shadows = ["scs-1", "scs-2", "scs-3", "scs-4"].flatMap {
           (try? audit(cluster, $0)) ?? []
         }
         return put.contains { $0.contains("MasterCloud/PutImage") && $0.contains(trace) }
           && shadows.filter { $0.contains("PutShadow") && $0.contains(trace) }.count >= 3
       }
-      let line = try #require(try audit(cluster, "mcs-1").first { $0.contains(trace) })
+      let line = try #require(
+        masters(cluster).first { $0.contains("MasterCloud/PutImage") && $0.contains(trace) })
       #expect(line.contains("caller=sfmedir://dev/mo/mo-1"), "\(line)")
 
       // Without it there is none.
@@ -35,6 +36,11 @@ extension InspectionTests {
       #expect(lines.count == 2)
       #expect(lines.last?.contains("trace=") == false)
     }
+  }
+
+  /// What both masters have to say: either may lead.
+  private func masters(_ cluster: TestCluster) -> [String] {
+    ((try? audit(cluster, "mcs-1")) ?? []) + ((try? audit(cluster, "mcs-2")) ?? [])
   }
 
   private func audit(_ cluster: TestCluster, _ node: String) throws -> [String] {
@@ -47,7 +53,9 @@ extension InspectionTests {
     try await TestCluster.run(slaves: 3) { cluster in
       let first = try await cluster.phantoms(2)
       let ids = try await cluster.upload(first)
-      let nodes = ["kce-1", "mcs-1", "mo-1", "mu-1", "scs-1", "scs-2", "scs-3"]
+      let nodes = [
+        "kce-1", "mcs-1", "mcs-2", "witness-1", "mo-1", "mu-1", "scs-1", "scs-2", "scs-3",
+      ]
       for node in nodes { try cluster.signal(node, SIGHUP) }
       try await cluster.wait {
         nodes.allSatisfy { node in

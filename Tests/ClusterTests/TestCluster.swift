@@ -85,6 +85,26 @@ final class TestCluster: Sendable {
       errors: String(decoding: ended.errors, as: UTF8.self))
   }
 
+  /// Runs another of the programs to its end.
+  func run(program: String, _ arguments: [String]) async throws -> Int32 {
+    let path = sfmedir.replacingOccurrences(
+      of: "/sfmedir", with: "/" + program, options: .backwards)
+    return try await runProgram(path, arguments, environment: [:]).status
+  }
+
+  /// Starts a daemon beside those of `dev`; it ends with the returned process.
+  func start(program: String, _ arguments: [String]) throws -> Process {
+    let process = Process()
+    process.executableURL = URL(
+      fileURLWithPath: sfmedir.replacingOccurrences(
+        of: "/sfmedir", with: "/" + program, options: .backwards))
+    process.arguments = arguments
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    return process
+  }
+
   func kill(_ node: String) async throws {
     #expect(try await run(["dev", "kill", "--dir", directory.path("dev"), node]).status == 0)
   }

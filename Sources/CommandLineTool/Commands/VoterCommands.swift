@@ -72,11 +72,14 @@ struct NodeTransferCommand: ToolCommand {
 struct LeaderCalls: Sendable {
   let status: ConsensusStatusReply
   private let channel: Channel
+  /// Closes its channels when it goes.
+  private let cluster: ClusterConnection
   private let timeouts: CallTimeouts
 
   /// Asks all masters who leads.
   init(_ cluster: ClusterConnection, _ timeouts: CallTimeouts) async throws {
     self.timeouts = timeouts
+    self.cluster = cluster
     // As good as asking: whoever answers leads.
     _ = try await MasterCalls(cluster, timeouts).call(
       MasterCloudMethods.listOwners, Empty(), during: "looking for the master that leads")

@@ -1,0 +1,93 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Two masters and their witness, as an operator handles them.
+extension InspectionTests {
+  private func voters(_ cluster: TestCluster) async throws -> [[String: JSONScalar]] {
+    try await cluster.run(["node", "masters"]).lines.filter { $0["type"]?.text == "voter" }
+  }
+
+  private func leader(_ cluster: TestCluster) async throws -> String {
+    let lines = try await cluster.run(["node", "masters"]).lines
+    return try #require(lines.last { $0["type"]?.text == "consensus" }?["leader"]?.text)
+  }
+
+  @Test func leadershipIsHandedOver() async throws {
+    try await TestCluster.run(slaves: 3) { cluster in
+      #expect(
+        try await voters(cluster).map { $0["node"]?.text } == ["mcs-1", "mcs-2", "witness-1"])
+      let first = try await leader(cluster)
+      let second = first == "mcs-1" ? "mcs-2" : "mcs-1"
+      #expect(try await cluster.run(["node", "transfer"]).status == 0)
+      #expect(try await leader(cluster) == second)
+      #expect(try await cluster.run(["node", "transfer", first]).status == 0)
+      #expect(try await leader(cluster) == first)
+      // It leads already; the witness leads for nobody; nobody has that name.
+      #expect(try await cluster.run(["node", "transfer", first]).status == 0)
+      #expect(try await cluster.run(["node", "transfer", "witness-1"]).status == 66)
+      #expect(try await cluster.run(["node", "transfer", "mcs-9"]).status == 66)
+      #expect(try await cluster.upload(try await cluster.phantoms(2)).count == 2)
+    }
+  }
+
+  /// Its disk is gone: a node of another name takes its place, gets the state, and leads when the last old one dies.
+  @Test func aLostMasterIsReplaced() async throws {
+    try await TestCluster.run(slaves: 4) { cluster in
+      let ids = try await cluster.upload(try await cluster.phantoms(4))
+      let staying = try await leader(cluster)
+      let lost = staying == "mcs-1" ? "mcs-2" : "mcs-1"
+      try await cluster.kill(lost)
+      try FileManager.default.removeItem(atPath: cluster.state(lost))
+      // Under its old name it must not begin anew: it has promised what it does not know any more.
+      let old = "dev/config/\(lost).toml"
+      #expect(
+        try await cluster.run(program: "sfmedir-mcs", ["--config", cluster.directory.path(old)])
+          != 0)
+
+      let text = String(decoding: try cluster.directory.read(old), as: UTF8.self)
+        .replacingOccurrences(of: lost, with: "mcs-3")
+      try cluster.directory.write("dev/config/mcs-3.toml", text: text)
+      let configuration = cluster.directory.path("dev/config/mcs-3.toml")
+      let address = try #require(
+        text.split(separator: "\n").first { $0.hasPrefix("listen") }?.split(separator: "\"").last)
+      #expect(
+        try await cluster.run(
+          program: "sfmedir-kce",
+          [
+            "token", "--config", cluster.directory.path("dev/config/kce-1.toml"), "--role", "mcs",
+            "--node", "mcs-3", "--out", cluster.directory.path("dev/join/mcs-3.join"),
+          ]) == 0)
+      #expect(
+        try await cluster.run(
+          program: "sfmedir-mcs", ["--config", configuration, "--initialize", "--join"]) == 0)
+      let daemon = try cluster.start(program: "sfmedir-mcs", ["--config", configuration])
+      defer {
+        daemon.terminate()
+        daemon.waitUntilExit()
+      }
+      let replaced = try await cluster.run([
+        "node", "replace", lost, "--with", "mcs-3", "--address", String(address),
+      ])
+      #expect(replaced.status == 0, "\(replaced.errors)")
+      var isLevel = false
+      while !isLevel {
+        let new = try await voters(cluster).first { $0["node"]?.text == "mcs-3" }
+        isLevel = new?["behind"]?.number == 0
+      }
+      #expect(try await voters(cluster).count == 3)
+
+      // Whoever calls masters is told of the new name, and then the last old one dies.
+      for file in ["dev/cli.toml", "dev/config/mu-1.toml"] {
+        let text = String(decoding: try cluster.directory.read(file), as: UTF8.self)
+        try cluster.directory.write(
+          file, text: text.replacingOccurrences(of: "\"\(lost)\"", with: "\"mcs-3\""))
+      }
+      let restart = ["dev", "restart", "--dir", cluster.directory.path("dev"), "mu-1"]
+      #expect(try await cluster.run(restart).status == 0)
+      try await cluster.kill(staying)
+      #expect(try await leader(cluster) == "mcs-3")
+      for (path, id) in ids { #expect(try await cluster.get(id, like: path).isIdentical) }
+    }
+  }
+}
