@@ -54,7 +54,10 @@ public struct ConsensusService<Machine: ReplicatedStateMachine>: Sendable {
     (reply.lastIndex, reply.commitIndex) = (status.last.index, status.commit)
     (reply.appliedIndex, reply.logBytes) = (status.applied, status.logSizeBytes)
     reply.halted = status.haltReason ?? ""
-    reply.alarm = alarm()
+    reply.alarm =
+      status.isWitnessFull
+      ? "the witness's log has reached its bound: bring the master that is away back, or replace it"
+      : alarm()
     let peers = Dictionary(uniqueKeysWithValues: status.peers.map { ($0.member.id, $0) })
     for member in status.membership.everyone {
       var health = MemberHealth()
@@ -84,7 +87,9 @@ public struct ConsensusService<Machine: ReplicatedStateMachine>: Sendable {
         reason: "NoSuchMaster")
     }
     driver.transfer(to: request.to.isEmpty ? nil : NodeID(request.to))
-    while context.remaining > .zero {
+    let deadline = min(context.remaining, .seconds(5))
+    let began = SystemClock().monotonicNanoseconds()
+    while SystemClock().monotonicNanoseconds() - began < deadline.wholeNanoseconds {
       let now = await self.status()
       if !now.leader.isEmpty, now.leader != driver.node.name { return now }
       try await Task.sleep(for: .milliseconds(5))

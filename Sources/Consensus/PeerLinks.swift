@@ -114,13 +114,18 @@ private final class PeerLink: Sendable {
   private let logger: Logger
   private let lost: @Sendable (NodeID) -> Void
   private let state = Locked(State())
-  private let openCall = Locked<ClientCall<RaftMessages, Empty>?>(nil)
+  private struct OpenCall {
+    var call: ClientCall<RaftMessages, Empty>
+    var sinceNanoseconds: UInt64
+  }
+  private let openCall = Locked<OpenCall?>(nil)
 
   private static let maximumWaiting = 1024
   private static let maximumWaitingBytes = 16 << 20
   /// A batch has to fit one frame.
   private static let maximumBatchBytes = 700 << 10
-  /// A call lasts for so long at most; then another one goes on.
+  /// A call lasts for so long, then another one goes on: a node that is told to stop waits for those that others have open.
+  private static let callNanoseconds: UInt64 = 1_000_000_000
   private static let callTimeout = Duration.seconds(600)
   private static let pauseAfterFailure = Duration.milliseconds(30)
 
@@ -211,10 +216,15 @@ private final class PeerLink: Sendable {
   }
 
   private func open() async throws(RPCError) -> ClientCall<RaftMessages, Empty> {
-    if let call = openCall.withLock({ $0 }) { return call }
+    let now = SystemClock().monotonicNanoseconds()
+    if let open = openCall.withLock({ $0 }) {
+      if now - open.sinceNanoseconds < Self.callNanoseconds { return open.call }
+      openCall.withLock { $0 = nil }
+      try await open.call.finishSending()
+    }
     let call = try await channel.open(
       ConsensusMethods.exchange, CallOptions(timeout: Self.callTimeout))
-    openCall.withLock { $0 = call }
+    openCall.withLock { $0 = OpenCall(call: call, sinceNanoseconds: now) }
     return call
   }
 }

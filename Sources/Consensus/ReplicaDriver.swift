@@ -48,6 +48,8 @@ public struct ConsensusStatus: Sendable {
   public var commit: Index
   public var applied: Index
   public var logSizeBytes: UInt64
+  /// A leader was told by the witness that its log has reached its bound.
+  public var isWitnessFull: Bool
   /// A leader's view of the others.
   public var peers: [Peer]
   public var haltReason: String?
@@ -389,7 +391,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
       node: node, isWitness: raft.isWitness, leadership: raft.leadership,
       membership: raft.membership,
       last: raft.lastPosition, commit: raft.commit, applied: replica.applied,
-      logSizeBytes: raft.logSizeBytes,
+      logSizeBytes: raft.logSizeBytes, isWitnessFull: raft.isWitnessFull,
       peers: raft.peers.compactMap { peer in
         raft.membership.member(peer.id).map {
           .init(member: $0, match: peer.match, millisecondsSinceHeard: peer.ticksSinceHeard)
@@ -506,10 +508,12 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     }
     isSendingSnapshot = false
     switch result {
-    case .success(let base):
-      guard let member = replica.raft.membership.member(node), let transport else {
-        return done(nil)
-      }
+    case .success(let written):
+      // Who votes, the log knows for certain; a state that never saw a change of it does not.
+      guard let member = replica.raft.membership.member(node), let transport,
+        let base = replica.raft.snapshotBase(at: written.position.index),
+        base.position == written.position
+      else { return done(nil) }
       logger.notice(
         "sending the state", metadata: ["to": "\(node)", "index": "\(base.position.index)"])
       transport.sendSnapshot(path, base: base, term: term, to: member, done: done)

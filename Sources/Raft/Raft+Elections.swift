@@ -10,6 +10,8 @@ extension Raft {
       return
     }
     postponeElection()
+    // Nobody has led for so long: also who does not stand says so.
+    if role == .follower { leader = nil }
     // A node that is being replaced too: until that has committed, it may be the only one that can lead.
     guard let member = membership.member(id) else { return }
     // A witness stands only for the sake of a data node that cannot win because it is behind.

@@ -150,6 +150,9 @@ public struct Raft: Sendable {
     index <= applied ? log.base(at: index) : nil
   }
 
+  /// As a leader knows.
+  public var isWitnessFull: Bool { leading?.progress.contains { $0.value.isFull } ?? false }
+
   /// For whoever checks that logs of several nodes agree: nil where it is not in the log any more, or not yet.
   public func entry(at index: Index) -> Entry? { log.entry(at: index) }
   public func term(at index: Index) -> Term? { log.term(at: index) }

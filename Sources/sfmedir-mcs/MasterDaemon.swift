@@ -69,6 +69,7 @@ final class MasterDaemon: RunningDaemon {
   func shutdown(graceMilliseconds: UInt64) async {
     certificates.stop()
     health.shutDown()
+    await service.handOver()
     await server.shutdown(graceMilliseconds: graceMilliseconds)
     await service.stop()
   }

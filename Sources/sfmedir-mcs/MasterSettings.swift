@@ -112,6 +112,14 @@ struct MasterSettings: Sendable {
         reason: "a master that is alone makes its log by itself")
     }
     _ = try SystemDisk().createDirectory(common.stateDirectory)
+    // A state without its log is what a lost disk leaves: what the node promised is gone with the log.
+    if (try? SystemDisk().open("\(common.stateDirectory)/state.sqlite", mode: .readOnly)) != nil {
+      throw ConfigurationError.invalid(
+        path: common.stateDirectory, key: "state_directory", line: nil,
+        reason:
+          "holds the state of a master already: a node is made once, and one that has lost its log is replaced"
+      )
+    }
     try ConsensusFolder.create(
       in: common.stateDirectory, cluster: common.cluster, node: common.node,
       members: joins ? [] : master.members)

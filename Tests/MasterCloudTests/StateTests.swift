@@ -1,6 +1,7 @@
 import Base
 import Messages
 import RPC
+import Raft
 import TestSupport
 import Testing
 
@@ -213,6 +214,47 @@ import Testing
     #expect(try await !ask(1, [UInt8](repeating: 8, count: 16)))
     #expect(try await !ask(1, []))
     #expect(try await ask(1, client))
+  }
+
+  /// A state that is sent to another master says who votes, though no entry of it ever did.
+  @Test func aStateTravelsWithWhoVotes() async throws {
+    let directory = try TemporaryDirectory("state")
+    let commands = Self.commands(SeededEntropy(seed: 6), count: 200)
+    let sender = try ClusterState(path: directory.path("sender.sqlite"))
+    _ = try await sender.apply(commands, first: 1)
+    var base = try await sender.writeSnapshot(to: directory.path("sent"))
+    #expect(base.position == Position(term: 1, index: 200))
+    base.membership = Membership([
+      Member(id: "mcs-1", role: .data, address: "h:1"), Member(id: "mcs-2", role: .data),
+      Member(id: "witness-1", role: .witness),
+    ])
+    // The receiver had another past.
+    let receiver = try ClusterState(path: directory.path("receiver.sqlite"))
+    _ = try await receiver.apply(Array(commands.prefix(7)), first: 1)
+    let sent = try directory.read("sent")
+    try directory.write("other", sent)
+    var wrong = base
+    wrong.position.index += 1
+    await #expect(throws: DatabaseError.self) {
+      try await receiver.install(directory.path("other"), base: wrong)
+    }
+    #expect(try await receiver.appliedIndex() == 7)
+    try await receiver.install(directory.path("sent"), base: base)
+    #expect(try await Self.contents(receiver) == Self.contents(sender))
+    #expect(try await receiver.base() == base)
+    // After a restart too, and with the same future.
+    let again = try ClusterState(path: directory.path("receiver.sqlite"))
+    #expect(try await again.base() == base)
+    #expect(try await Self.contents(again) == Self.contents(sender))
+    let more = Self.commands(SeededEntropy(seed: 7), count: 120)
+    _ = try await sender.apply(more, first: 201)
+    _ = try await again.apply(more, first: 201)
+    #expect(await again.marks().last == sender.marks().last)
+    // What the log says at its beginning is taken where the state does not know better.
+    try await sender.adopt(base.membership)
+    #expect(try await sender.base().membership == base.membership)
+    try await sender.adopt(Membership([]))
+    #expect(try await sender.base().membership == base.membership)
   }
 
   // MARK: moves, conditions, quotas

@@ -1,5 +1,6 @@
 import Base
 import Consensus
+import Glibc
 import Logging
 import Messages
 import RPC
@@ -29,6 +30,9 @@ final class ConsensusNode<Machine: ReplicatedStateMachine>: Sendable {
         node: id)
       return (JournalBox(journal), try journal.reconcile(stored, with: state))
     }
+    // What a transfer left that a crash cut short.
+    for name in ["snapshot.incoming", "snapshot.outgoing"] { unlink("\(directory)/\(name)") }
+    if let state = machine as? ClusterState { try await state.adopt(stored.base.membership) }
     let raft = Raft(
       id: id, role: role, configuration: configuration, hardState: stored.hardState,
       base: stored.base, entries: stored.entries,

@@ -203,6 +203,19 @@ public final class MasterService: Sendable {
     await slaves.poll(timeout: timeout)
   }
 
+  /// Before the server drains: another master leads, if there is one, so that nobody has to wait for an election.
+  public func handOver() async {
+    guard !configuration.members.isEmpty else { return }
+    let driver = voter.driver
+    guard await driver.status().leadership.role == .leader else { return }
+    driver.transfer(to: nil)
+    for _ in 0..<100 {
+      try? await Task.sleep(for: .milliseconds(10))
+      if await driver.status().leadership.role != .leader { return }
+    }
+    logger.warning("no other master has taken over before the end")
+  }
+
   /// After the server has drained: nothing may be proposed any more.
   public func stop() async {
     let tasks = background.withLock { $0 }

@@ -80,6 +80,11 @@ actor ClusterState: ReplicatedStateMachine {
 
   func base() throws -> LogBase { try machine.base() }
 
+  /// Where the state does not know yet who votes: as the log that it goes with begins.
+  func adopt(_ membership: Membership) throws {
+    if try machine.base().membership.members.isEmpty { try machine.keep(membership) }
+  }
+
   func apply(_ entries: [Entry], first: Index) throws -> [LogOutcome?] {
     var outcomes: [LogOutcome?] = []
     // Marks stand at fixed indices, so that those of two masters can be compared.
@@ -232,6 +237,7 @@ actor ClusterState: ReplicatedStateMachine {
     let directory = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
     for suffix in ["-wal", "-shm"] { unlink(path + suffix) }
     try disk.synchronizeDirectory(directory)
+    try machine.keep(base.membership)
     try machine.checkpoint()
     machine = try StateMachine(path: ":memory:")
     for suffix in ["-wal", "-shm"] { unlink(file + suffix) }

@@ -34,6 +34,11 @@ struct StateMachine {
     return LogBase(position: position, membership: membership)
   }
 
+  /// Remembers who votes as of this state.
+  func keep(_ membership: Membership) throws(DatabaseError) {
+    try database.setConsensus("membership", MembershipCodec.encode(membership))
+  }
+
   /// Over everything applied, in order, with its outcomes: two states with one history have one hash.
   func hash() throws(DatabaseError) -> [UInt8] { try database.consensus("hash") }
 
@@ -58,7 +63,10 @@ struct StateMachine {
         if case .membership(let membership) = step.entry.payload {
           try database.setConsensus("membership", MembershipCodec.encode(membership))
         }
-        hash = sha256(hash + EntryCodec.encode([step.entry]) + (outcome?.encoded() ?? []))
+        // What is said to people may be worded otherwise by another version.
+        var decided = outcome
+        decided?.message = ""
+        hash = sha256(hash + EntryCodec.encode([step.entry]) + (decided?.encoded() ?? []))
         outcomes.append(outcome)
       }
       try database.setConsensus("hash", hash)

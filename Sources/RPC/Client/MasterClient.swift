@@ -10,6 +10,11 @@ extension ServiceClient {
   ) -> ServiceClient {
     var configuration = mastersConfiguration(limits)
     configuration.retries.maximumAttempts = 3
+    // A master that took a lost one's place: its certificate has to name it, a master of this cluster, like any other's.
+    configuration.findLeader = { leader in
+      guard Identity.isName(leader.node), let address = Address(leader.address) else { return nil }
+      return Endpoint(address, node: leader.node)
+    }
     return ServiceClient(
       masters, tls: tls, expecting: PeerExpectation(cluster: cluster, role: .master),
       group: group, logger: logger, configuration: configuration,
