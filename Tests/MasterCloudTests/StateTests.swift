@@ -195,6 +195,18 @@ import Testing
     await log.close()
   }
 
+  /// Proposed twice, and given up in between: the second must not make what is about to be swept.
+  @Test func aMoveThatWasGivenUpDoesNotBeginAgain() async throws {
+    var stored = try await Stored()
+    #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).status == 0)
+    var abort = AbortMove()
+    (abort.imageID, abort.epoch, abort.index, abort.name) = (stored.id, 1, 1, Stored.name(11))
+    #expect(try await stored.apply { [abort] in $0.abortMove = abort }.status == 0)
+    #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).reason == "MoveSwept")
+    #expect(try await stored.state.pendingMoves().isEmpty)
+    #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 12).status == 0)
+  }
+
   /// The answer of a deletion is lost with the leader that gave it; the next one is asked again.
   @Test func aRequestThatIsRepeatedIsAnsweredAsBefore() async throws {
     var stored = try await Stored()

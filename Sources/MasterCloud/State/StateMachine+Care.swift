@@ -44,6 +44,11 @@ extension StateMachine {
       return LogOutcome(
         .aborted, "'\(begin.slave)' has another shadow of this image", reason: "SlaveTaken")
     }
+    // A command that was proposed twice may come after its first move was given up: what is about to be swept must not be
+    // what a move makes.
+    guard try !isGarbage(begin.name, of: begin.imageID, epoch: begin.epoch) else {
+      return LogOutcome(.aborted, "a move of this name was given up", reason: "MoveSwept")
+    }
     try discardMove(begin.imageID, begin.epoch, begin.index, named: nil)
     try database.query(
       "INSERT INTO moves VALUES (?, ?, ?, ?, ?)",
@@ -55,6 +60,17 @@ extension StateMachine {
   }
 
   /// Whether the slave has, had and was not swept of, or is about to get a shadow of this image with another index.
+  private func isGarbage(
+    _ name: [UInt8], of id: [UInt8], epoch: UInt32
+  ) throws(DatabaseError) -> Bool {
+    var found = false
+    try database.query(
+      "SELECT 1 FROM garbage WHERE image_id = ? AND epoch = ? AND name = ?",
+      [.blob(id), .integer(Int64(epoch)), .blob(name)]
+    ) { (_) throws(DatabaseError) in found = true }
+    return found
+  }
+
   private func hasOther(_ begin: BeginMove) throws(DatabaseError) -> Bool {
     var found = false
     for table in ["placements", "moves", "garbage"] {
