@@ -201,7 +201,8 @@ import Testing
     #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).status == 0)
     var abort = AbortMove()
     (abort.imageID, abort.epoch, abort.index, abort.name) = (stored.id, 1, 1, Stored.name(11))
-    #expect(try await stored.apply { [abort] in $0.abortMove = abort }.status == 0)
+    let outcome = try await stored.apply { [abort] in $0.abortMove = abort }
+    #expect(outcome.status == 0)
     #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 11).reason == "MoveSwept")
     #expect(try await stored.state.pendingMoves().isEmpty)
     #expect(try await stored.begin(1, from: 1, to: "scs-3", as: 12).status == 0)
