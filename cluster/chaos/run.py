@@ -85,7 +85,7 @@ class Run:
     def __init__(self, arguments, programs):
         self.arguments = arguments
         self.programs = programs
-        # Not below /tmp where that is the current folder's file system: histories of failures stay.
+        # Where a person looks for what is left of a failure.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-", dir=os.getcwd()))
         self.results = []
 
@@ -178,11 +178,12 @@ def main():
     if arguments.seed is None:
         arguments.seed = random.randrange(1 << 31) if arguments.random else 7
     models = sorted((ROOT / "Models").glob("*.safetensors"))
+    folder = pathlib.Path(os.environ.get("SFMEDIR_BIN") or ROOT / ".build/release").resolve()
+    checker = folder / "sfmedir-simulate"
+    if not checker.exists():
+        checker = ROOT / ".build-simulator/release/sfmedir-simulate"
     try:
-        programs = Programs(
-            os.environ.get("SFMEDIR_BIN", ROOT / ".build/release"),
-            os.environ.get("SFMEDIR_SIMULATE", ROOT / ".build-simulator/release/sfmedir-simulate"),
-            os.environ.get("SFMEDIR_MODEL") or models[0])
+        programs = Programs(folder, checker, os.environ.get("SFMEDIR_MODEL") or models[0])
     except ClusterFailed as problem:
         print(f"chaos: {problem}", file=sys.stderr)
         return 64

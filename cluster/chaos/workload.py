@@ -37,12 +37,7 @@ class Workload:
         self.cluster.programs.run("sfmedir", "phantom", "--out", self.folder / "images", "--count",
                                   count * OWN + SHARED, "--seed", self.seed + 1, "--side", 64)
         self.images = [Image(path) for path in sorted((self.folder / "images").iterdir())]
-        # All are stored once in peace: so every name's id is known.
-        caller = Caller(self, 0)
-        for image in self.images:
-            caller.upload(image)
-            if image.id is None:
-                raise ClusterFailed(f"{image.name} could not be stored before anything went wrong")
+        Caller(self, 0).upload_all()
         shared = self.images[:SHARED]
         for number in range(1, count + 1):
             own = self.images[SHARED + (number - 1) * OWN:SHARED + number * OWN]
@@ -125,6 +120,19 @@ class Caller:
         return self._record(
             f"upload {line.get('status')}", call,
             [(image.name, "upload", "stored" if is_stored else None)])
+
+    def upload_all(self):
+        """All are stored once in peace: so every name's id is known."""
+        images = {str(image.path): image for image in self.workload.images}
+        call = self._call("upload", self.workload.folder / "images", "--recursive")
+        for line in call[1]:
+            if line.get("status") == "stored":
+                images[line["path"]].id = line["image_id"]
+        missing = [image.name for image in self.workload.images if image.id is None]
+        if missing:
+            raise ClusterFailed(f"not stored before anything went wrong: {missing}; {call[2]}")
+        self._record("upload all", call,
+                     [(image.name, "upload", "stored") for image in self.workload.images])
 
     def remove(self, image):
         call = self._call("rm", image.id)
