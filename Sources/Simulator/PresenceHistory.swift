@@ -108,14 +108,24 @@ public struct PresenceHistory: Sendable {
   }
 
   /// Image by image, in the order of their names.
-  public func check(maximumSteps: Int = 5_000_000) -> [Finding] {
+  /// - Parameter repeats: whether a call may have taken effect twice before its answer, as where its first attempt was
+  ///   not answered and a second one was made.
+  public func check(repeats: Bool = false, maximumSteps: Int = 5_000_000) -> [Finding] {
     Dictionary(grouping: lines, by: \.image).sorted { $0.key < $1.key }.map { image, lines in
       // A read without an answer says nothing.
       let lines = lines.filter { $0.output != nil || $0.input != .read }
-      let calls = lines.map {
+      var calls = lines.map {
         Operation<PresenceModel.Input, PresenceModel.Output>(
           client: $0.client, input: $0.input, output: $0.output, invoked: $0.invoked,
           completed: $0.completed)
+      }
+      if repeats {
+        calls += calls.compactMap { call in
+          guard call.output != nil, call.input != .read else { return nil }
+          var attempt = call
+          (attempt.output, attempt.isOptional) = (nil, true)
+          return attempt
+        }
       }
       var finding = Finding(
         image: image, operations: lines.count, unknown: lines.count { $0.output == nil },

@@ -22,6 +22,8 @@ struct CheckCommand: ParsableCommand {
   var file: String
   @Option(name: .long, help: "Steps of the search for one image, after which it is given up.")
   var steps = 5_000_000
+  @Flag(name: .long, help: "A call may have taken effect twice before it was answered.")
+  var repeats = false
   @Flag(name: .long, help: "One JSON object for each image.")
   var json = false
 
@@ -37,7 +39,7 @@ struct CheckCommand: ParsableCommand {
       FileHandle.standardError.write(Data("sfmedir-simulate: \(file): \(error)\n".utf8))
       throw ExitCode(65)
     }
-    let findings = history.check(maximumSteps: steps)
+    let findings = history.check(repeats: repeats, maximumSteps: steps)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     for finding in findings {

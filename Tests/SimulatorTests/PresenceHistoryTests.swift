@@ -80,6 +80,30 @@ import Testing
     #expect(verdict(line(.upload, .stored, 0, 1), line(.read, .altered, 2, 3)) == .violated)
   }
 
+  @Test func aCallThatWasMadeTwice() {
+    func verdicts(_ lines: Line...) -> [PresenceHistory.Verdict?] {
+      [false, true].map { PresenceHistory(lines: lines).check(repeats: $0).first?.verdict }
+    }
+    // Its first attempt removed the image, its second one found nothing.
+    #expect(
+      verdicts(line(.upload, .stored, 0, 1), line(.remove, .absent, 2, 5))
+        == [.violated, .linearizable])
+    #expect(
+      verdicts(
+        line(.upload, .stored, 0, 1), line(.remove, .removed, 2, 9), line(.read, .absent, 3, 4),
+        line(.upload, .stored, 5, 6), line(.read, .found, 7, 8), line(.read, .absent, 10, 11))
+        == [.violated, .linearizable])
+    // Neither attempt is made after the answer.
+    #expect(
+      verdicts(
+        line(.upload, .stored, 0, 1), line(.remove, .removed, 2, 3), line(.upload, .stored, 4, 5),
+        line(.read, .absent, 6, 7)) == [.violated, .violated])
+    #expect(
+      verdicts(
+        line(.upload, .stored, 0, 1), line(.remove, .absent, 2, 3), line(.read, .found, 4, 5))
+        == [.violated, .violated])
+  }
+
   @Test func manyOfUnknownOutcome() {
     var lines: [Line] = []
     for time in stride(from: UInt64(0), to: 240, by: 6) {

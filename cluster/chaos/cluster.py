@@ -61,12 +61,18 @@ class Template:
                 text = text.replace(f"\"127.0.0.1:{port}\"", f"\"{addresses[node]}:{port}\"")
             file.write_text(text)
         for node, role, _ in self.nodes:
-            if role not in VOTERS:
-                continue
-            # Their logs have the members' addresses.
-            for entry in (folder / "state" / node).iterdir():
-                if entry.name != "identity":
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if role in VOTERS:
+                # Their logs have the members' addresses.
+                forget(folder / "state" / node)
+
+
+def forget(state):
+    """Removes all of a node's state but its identity."""
+    for entry in state.iterdir():
+        if entry.is_dir() and entry.name != "identity":
+            shutil.rmtree(entry)
+        elif not entry.is_dir():
+            entry.unlink()
 
 
 class Cluster:
@@ -97,11 +103,22 @@ class Cluster:
         if role in VOTERS:
             if has_small_disks:
                 disk.make_small(SMALL_DISK_MEBIBYTES)
-            self.programs.run(program.name, *words, "--initialize")
+            self._initialise(program, words)
             if slow_fsync is not None:
                 environment |= {"LD_PRELOAD": str(slow_fsync), "SLOW_FSYNC_FILE": str(disk.control)}
         self.daemons[node] = Daemon(
-            node, role, [program, *words], base / "logs" / f"{node}.log", environment)
+            node, (program, words), base / "logs" / f"{node}.log", environment)
+
+    def _initialise(self, program, words):
+        self.programs.run(program.name, *words, "--initialize")
+
+    def wipe(self, node):
+        """A voter that has forgotten all that it acknowledged."""
+        daemon = self.daemons[node]
+        daemon.kill()
+        forget(self.disks[node].folder)
+        self._initialise(*daemon.program)
+        daemon.start()
 
     def remove(self):
         for daemon in self.daemons.values():

@@ -31,10 +31,11 @@ class Ending:
 
 
 class Daemon:
-    def __init__(self, node, role, command, log, environment=None):
+    def __init__(self, node, program, log, environment=None):
         self.node = node
-        self.role = role
-        self.command = Network.inside(node) + [str(word) for word in command]
+        self.program = program
+        path, words = program
+        self.command = Network.inside(node) + [str(path), *map(str, words)]
         self.log = log
         self.environment = {**os.environ, **(environment or {})}
         self.endings = []

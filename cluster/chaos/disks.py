@@ -4,7 +4,7 @@ import pathlib
 import shutil
 import subprocess
 
-from isolation import shell
+from isolation import Impossible, shell
 
 SOURCE = pathlib.Path(__file__).resolve().parent / "slow_fsync.c"
 CHUNK = bytes(1 << 16)
@@ -41,7 +41,7 @@ class Disk:
 
     def fill(self):
         if not self.is_small:
-            raise ValueError("only small disks are filled: 'start with 5 slaves on small disks'")
+            raise Impossible("only small disks are filled: 'start with 5 slaves on small disks'")
         try:
             with open(self.ballast, "ab", buffering=0) as file:
                 while True:

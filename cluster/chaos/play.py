@@ -4,6 +4,7 @@ import time
 
 from cluster import CLIENTS, VOTERS, Cluster, ClusterFailed
 from history import History, check
+from isolation import Impossible
 from network import EVERYTHING
 from scenario import has, node_phrases
 from workload import Workload
@@ -42,16 +43,16 @@ class Play:
         self.workload = None
         self.first_term = 0
         self.them = []
+        self.must_fail = False
         self._began = time.monotonic()
 
     def run(self):
         try:
             for sentence in self.sentences:
                 self.perform(sentence)
-        except ClusterFailed as problem:
+        except (ClusterFailed, Impossible) as problem:
             self.result.problems.append(str(problem))
-        finally:
-            self._end()
+        self._end()
         return self.result
 
     def perform(self, sentence):
@@ -73,7 +74,7 @@ class Play:
         if self.workload is not None:
             self.workload.stop()
         if self.history is not None:
-            self.result.problems += check(self.stage.programs.checker, self.history.close())
+            self._judge(*check(self.stage.programs.checker, self.history.close()))
             self.result.problems += [f"{image} came back altered" for image in self.history.altered]
             self.result.operations = self.history.operations
             self.result.unknown = self.history.unknown
@@ -84,6 +85,18 @@ class Play:
             self.result.remarks += [str(end) for end in endings if not end.is_crash]
             self.cluster.remove()
         self.result.seconds = time.monotonic() - self._began
+
+    def _judge(self, violations, is_repetition):
+        if self.must_fail:
+            if not violations or is_repetition:
+                self.result.problems.append("the loss was not seen")
+            return
+        if is_repetition and self.stage.allows_repeats:
+            self.result.remarks.append("a call took effect twice before it was answered")
+            return
+        if is_repetition:
+            self.result.problems.append("not linearizable, unless a call took effect twice:")
+        self.result.problems += violations
 
     # Who is meant
 
@@ -194,6 +207,11 @@ class Play:
                 self.result.remarks.append(f"{daemon.node} did not stop and was killed")
             daemon.start()
 
+    def wipe(self, nodes):
+        """No fault that a cluster can bear: for scenarios that show that a loss is seen."""
+        for node in self.nodes(nodes):
+            self.cluster.wipe(node)
+
     def pause(self, nodes):
         for daemon in self._daemons(nodes):
             daemon.pause()
@@ -221,7 +239,7 @@ class Play:
     def expect_answers(self, seconds):
         """Writes that began after this sentence are acknowledged."""
         began = time.monotonic_ns()
-        while not self.history.answered_since(began, ("upload", "remove")):
+        while not self.history.writes_since(began):
             if time.monotonic_ns() - began > float(seconds) * 1e9:
                 self.result.problems.append(f"no write was acknowledged for {seconds} s")
                 return
@@ -233,7 +251,7 @@ class Play:
         time.sleep(SILENCE_AFTER_SECONDS)
         began = time.monotonic_ns()
         time.sleep(float(seconds))
-        count = self.history.answered_since(began, ("upload", "remove", "read"))
+        count = self.history.answers_since(began)
         if count:
             self.result.problems.append(f"{count} operations were answered where none may be")
 
@@ -249,3 +267,8 @@ class Play:
 
     def nothing_lost(self):
         self.result.problems += self.workload.fetch_all()
+
+    def something_lost(self):
+        """In a scenario that breaks what the cluster relies on: would a loss be seen?"""
+        self.workload.fetch_all()
+        self.must_fail = True

@@ -40,6 +40,8 @@ def parse_arguments():
     parser.add_argument("--seconds", type=float, default=600, help="of --random; default 600")
     parser.add_argument("--seed", type=int, help="of --random and the clients; printed")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="each scenario N times")
+    parser.add_argument("--allow-repeats", action="store_true",
+                        help="a call may take effect twice before it is answered")
     parser.add_argument("--keep", action="store_true", help="keep logs and histories of all runs")
     parser.add_argument("--verbose", action="store_true", help="each sentence when it is played")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -59,10 +61,11 @@ def find(names):
 class Stage:
     """What all scenarios of a run share."""
 
-    def __init__(self, programs, folder, is_verbose):
+    def __init__(self, programs, folder, arguments):
         self.programs = programs
         self.folder = folder
-        self.is_verbose = is_verbose
+        self.is_verbose = arguments.verbose
+        self.allows_repeats = arguments.allow_repeats
         self._templates = {}
         self._library = None
 
@@ -117,7 +120,7 @@ class Run:
     def body(self):
         """In namespaces of its own."""
         try:
-            self.stage = Stage(self.programs, self.folder, self.arguments.verbose)
+            self.stage = Stage(self.programs, self.folder, self.arguments)
             probe = Network(["probe-1", "probe-2"])
             probe.lose(50, [("probe-1", "probe-2")])
             probe.remove()

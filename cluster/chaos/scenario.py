@@ -53,8 +53,10 @@ SENTENCES = {
     "mend": rf"mend the disk of {NODES}",
     "expect_answers": rf"writes go on within {SECONDS}",
     "expect_silence": rf"nothing is answered for {SECONDS}",
+    "wipe": rf"wipe {NODES}",
     "settle": r"settle",
     "nothing_lost": r"nothing is lost",
+    "something_lost": r"something is lost",
 }
 NODE_WORDS = re.compile(
     r"(kce|mcs|witness|scs|mo|mu)-\d+|clients|it|them|the leader|the other master|the witness|"
@@ -103,7 +105,7 @@ def parse(text):
     verbs = [parsed.verb for parsed in sentences]
     if not verbs or verbs[0] != "begin" or verbs.count("begin") != 1:
         raise ScenarioError("a scenario begins with 'start with N slaves'")
-    if verbs[-2:] != ["settle", "nothing_lost"]:
+    if verbs[-2:-1] != ["settle"] or verbs[-1] not in ("nothing_lost", "something_lost"):
         raise ScenarioError("a scenario ends with 'settle' and 'nothing is lost'")
     return sentences
 
