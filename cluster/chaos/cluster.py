@@ -113,12 +113,9 @@ class Cluster:
         self.programs.run(program.name, *words, "--initialize")
 
     def wipe(self, node):
-        """A voter that has forgotten all that it acknowledged."""
-        daemon = self.daemons[node]
-        daemon.kill()
+        """A voter that is down forgets all that it acknowledged."""
         forget(self.disks[node].folder)
-        self._initialise(*daemon.program)
-        daemon.start()
+        self._initialise(*self.daemons[node].program)
 
     def remove(self):
         for daemon in self.daemons.values():

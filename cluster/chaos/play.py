@@ -1,5 +1,6 @@
 """Plays a scenario: one method for each kind of sentence, and what came of it all."""
 import dataclasses
+import threading
 import time
 
 from cluster import CLIENTS, VOTERS, Cluster, ClusterFailed
@@ -44,6 +45,7 @@ class Play:
         self.first_term = 0
         self.them = []
         self.must_fail = False
+        self.restarts = []
         self._began = time.monotonic()
 
     def run(self):
@@ -202,15 +204,34 @@ class Play:
             daemon.start()
 
     def restart(self, nodes):
+        """In the background: how long a daemon takes to stop must not matter to the others."""
         for daemon in self._daemons(nodes):
-            if not daemon.stop():
-                self.result.remarks.append(f"{daemon.node} did not stop and was killed")
-            daemon.start()
+            thread = threading.Thread(target=self._restart, args=(daemon,), daemon=True)
+            thread.start()
+            self.restarts.append(thread)
+
+    def _restart(self, daemon):
+        began = time.monotonic()
+        if not daemon.stop():
+            self.result.problems.append(f"{daemon.node} did not stop and was killed")
+        self.note(f"  {daemon.node} has stopped after {time.monotonic() - began:.2f} s")
+        daemon.start()
+
+    def restarted(self):
+        for thread in self.restarts:
+            thread.join()
+        self.restarts = []
 
     def wipe(self, nodes):
         """No fault that a cluster can bear: for scenarios that show that a loss is seen."""
-        for node in self.nodes(nodes):
-            self.cluster.wipe(node)
+        daemons = self._daemons(nodes)
+        # All at once: one that remembers would teach the others.
+        for daemon in daemons:
+            daemon.kill()
+        for daemon in daemons:
+            self.cluster.wipe(daemon.node)
+        for daemon in daemons:
+            daemon.start()
 
     def pause(self, nodes):
         for daemon in self._daemons(nodes):
@@ -257,6 +278,7 @@ class Play:
 
     def settle(self):
         self.heal()
+        self.restarted()
         for daemon in self.cluster.daemons.values():
             daemon.start()
         self.workload.stop()

@@ -46,6 +46,7 @@ SENTENCES = {
     "kill": rf"kill {NODES}",
     "start": rf"start {NODES}",
     "restart": rf"restart {NODES}",
+    "restarted": r"wait for restarts",
     "pause": rf"pause {NODES}",
     "resume": rf"resume {NODES}",
     "slow": rf"slow the disk of {NODES} by (\d+) ms",
