@@ -3,9 +3,12 @@
 What A sends to B is dropped where it arrives: in B's namespace, by A's address. So each direction of
 each link is cut, or made to lose packets, by itself.
 """
+import itertools
+
 from isolation import shell
 
 HUB = "hub"
+NUMBERS = itertools.count(1)
 EVERYTHING = 100
 
 
@@ -13,13 +16,16 @@ class Network:
     def __init__(self, nodes):
         self.addresses = {node: f"10.77.0.{number}" for number, node in enumerate(nodes, 1)}
         self.lost = {}
+        self.ports = []
         shell("ip", "link", "add", HUB, "type", "bridge")
         shell("ip", "link", "set", HUB, "up")
-        for number, node in enumerate(nodes, 1):
-            self._add(node, f"port{number}")
+        for node in nodes:
+            # A name of its own in each network: a namespace goes a moment after it was deleted.
+            self._add(node, f"port{next(NUMBERS)}")
 
     def _add(self, node, port):
         shell("ip", "netns", "add", node)
+        self.ports.append((node, port))
         shell("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", node)
         shell("ip", "link", "set", port, "master", HUB, "up")
         shell("ip", "-n", node, "-batch", "-", text=(
@@ -28,7 +34,8 @@ class Network:
                         "type filter hook input priority 0; policy accept;\n}\n}\n")
 
     def remove(self):
-        for number, node in enumerate(self.addresses, 1):
+        for node, port in self.ports:
+            shell("ip", "link", "delete", port)
             shell("ip", "netns", "delete", node)
         shell("ip", "link", "delete", HUB)
 

@@ -19,7 +19,8 @@ def _cut(chance):
 
 
 def _isolate(chance):
-    return [f"isolate {chance.choice(VOTERS)}"]
+    return [chance.choice([f"isolate {chance.choice(VOTERS)}",
+                           "cut the leader from every voter both ways"])]
 
 
 def _cut_others(chance):
