@@ -10,6 +10,7 @@ import subprocess
 
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x20000000, 0x40000000
 PR_SET_PDEATHSIG = 1
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Impossible(Exception):
@@ -33,6 +34,13 @@ def shell(*command, text=None):
     return done.stdout
 
 
+def _interrupt(*_):
+    # The terminal sends it to the whole group, and the parent passes it on: once is enough.
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def _prepare():
     shell("mount", "--make-rprivate", "/")
     shell("mount", "-t", "proc", "proc", "/proc")
@@ -54,8 +62,8 @@ def run_alone(body):
         try:
             _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             # The first process ignores every signal that it does not handle.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            signal.signal(signal.SIGHUP, signal.default_int_handler)
+            for number in ENDING:
+                signal.signal(number, _interrupt)
             _prepare()
             status = body()
         except Impossible as problem:
@@ -68,8 +76,6 @@ def run_alone(body):
             traceback.print_exc()
         finally:
             os._exit(status)  # pylint: disable=protected-access
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, lambda number, _: os.kill(child, number))
-    # The terminal sends it to both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -29,6 +29,8 @@ from play import Play, Result
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# In the folders of scenarios that were played to their end.
+FINISHED = "finished"
 
 
 def parse_arguments():
@@ -98,6 +100,7 @@ class Run:
         (folder / "scenario").write_text(text)
         result = Play(name, scenario.parse(text), self.stage, folder, seed).run()
         self.results.append(result)
+        (folder / FINISHED).touch()
         if not result.problems and not self.arguments.keep:
             shutil.rmtree(folder)
         self.report(result, folder)
@@ -204,9 +207,10 @@ def main():
 
 
 def tidy(folder):
-    """Only the folders of scenarios that are kept stay; template clusters go."""
-    for template in folder.glob("template-*"):
-        shutil.rmtree(template)
+    """Only the folders of scenarios that are kept stay; template clusters go, and what was interrupted."""
+    for inner in folder.iterdir():
+        if inner.is_dir() and not (inner / FINISHED).exists():
+            shutil.rmtree(inner)
     (folder / "slow_fsync.so").unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
