@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care sim soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care sim chaos soak fuzz sanitize clean
 
 TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 
@@ -55,6 +55,11 @@ sim: ## the masters' consensus under simulated faults, then known bugs put into 
 	SFMEDIR_PART=simulator swift build -c release --scratch-path .build-simulator --product sfmedir-simulate
 	@.build-simulator/release/sfmedir-simulate --seeds $(or $(SEEDS),2000) $(ARGUMENTS)
 	@.build-simulator/release/sfmedir-simulate --mutants --seeds $(shell echo $$(( $(or $(SEEDS),2000) / 10 > 100 ? $(or $(SEEDS),2000) / 10 : 100 ))) $(ARGUMENTS)
+
+chaos: ## real daemons in network namespaces, links cut, processes killed, disks filled; SCENARIO=name ARGUMENTS='--random --seconds 3600 --seed 7'
+	@cluster/install-dependencies.sh iproute2 nftables
+	@[ -n "$$SFMEDIR_BIN" ] || for product in sfmedir sfmedir-kce sfmedir-mcs sfmedir-scs sfmedir-mo sfmedir-mu sfmedir-simulate; do swift build -c release --product $$product || exit; done
+	@cluster/chaos/run.py $(SCENARIO) $(ARGUMENTS)
 
 soak: ## minutes of random calls, cancellations and lost connections; ARGUMENTS='--seconds 60 --seed 7'
 	@cluster/install-dependencies.sh

@@ -17,8 +17,10 @@ public struct Operation<Input, Output> {
   /// Nil where it was never answered: it may take effect at any later time, or never.
   public var output: Output?
   public var invoked: UInt64
-  /// Of no meaning without an output.
+  /// Of no meaning without an output, unless it is optional.
   public var completed: UInt64
+  /// Without an output: it takes effect before it completed or never.
+  public var isOptional = false
 
   public init(
     client: UInt64, input: Input, output: Output?, invoked: UInt64, completed: UInt64
@@ -73,7 +75,8 @@ public struct LinearizabilityChecker<Model: SequentialModel> {
       var events: [(time: UInt64, isAnswer: Bool, operation: Int)] = []
       for (number, call) in calls.enumerated() {
         events.append((call.invoked, false, number))
-        events.append((call.output == nil ? .max : call.completed, true, number))
+        let isOpen = call.output == nil && !call.isOptional
+        events.append((isOpen ? .max : call.completed, true, number))
       }
       // At the same time calls come first: it excludes less.
       events.sort {
@@ -116,7 +119,7 @@ public struct LinearizabilityChecker<Model: SequentialModel> {
     var state = model.initial
     var done = [UInt64](repeating: 0, count: (calls.count + 63) / 64)
     var tried: Set<Tried> = []
-    var stack: [(operation: Int, before: Model.State)] = []
+    var stack: [(operation: Int, before: Model.State, isLeftOut: Bool)] = []
     var answered = calls.count { $0.output != nil }
     var best: (unplaced: Int, done: [UInt64]) = (.max, done)
     var event = timeline.next[Timeline.head]
@@ -129,7 +132,7 @@ public struct LinearizabilityChecker<Model: SequentialModel> {
         if let after = model.apply(call.input, call.output, to: state) {
           done[operation / 64] |= 1 << UInt64(operation % 64)
           if tried.insert(Tried(done: done, state: after)).inserted {
-            stack.append((operation, state))
+            stack.append((operation, state, false))
             state = after
             if call.output != nil { answered -= 1 }
             timeline.remove(operation)
@@ -142,8 +145,25 @@ public struct LinearizabilityChecker<Model: SequentialModel> {
         event = timeline.next[event]
         continue
       }
+      // All that could come before its end has been tried.
+      if event >= 0, calls[timeline.operation[event]].isOptional {
+        let operation = timeline.operation[event]
+        done[operation / 64] |= 1 << UInt64(operation % 64)
+        if tried.insert(Tried(done: done, state: state)).inserted {
+          stack.append((operation, state, true))
+          timeline.remove(operation)
+          event = timeline.next[Timeline.head]
+          continue
+        }
+        done[operation / 64] &= ~(1 << UInt64(operation % 64))
+      }
       // An answer whose call has not been placed: something before it was placed wrongly.
-      guard let (operation, before) = stack.popLast() else {
+      while let last = stack.last, last.isLeftOut {
+        stack.removeLast()
+        done[last.operation / 64] &= ~(1 << UInt64(last.operation % 64))
+        timeline.restore(last.operation)
+      }
+      guard let (operation, before, _) = stack.popLast() else {
         let unplaced = calls.indices.filter {
           best.done[$0 / 64] & (1 << UInt64($0 % 64)) == 0 && calls[$0].output != nil
         }

@@ -2,9 +2,17 @@ import ArgumentParser
 import Simulator
 
 @main
-struct SimulateCommand: AsyncParsableCommand {
+struct Root: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sfmedir-simulate",
+    abstract: "Plays the masters' consensus on simulated machines, checks histories of real ones.",
+    subcommands: [SimulateCommand.self, CheckCommand.self],
+    defaultSubcommand: SimulateCommand.self)
+}
+
+struct SimulateCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "play",
     abstract:
       "Plays the masters' consensus under simulated faults, a whole cluster from each seed.",
     discussion: """
