@@ -80,6 +80,7 @@ class Cluster:
         self.programs = template.programs
         self.folder = pathlib.Path(folder)
         self.roles = {node: role for node, role, _ in template.nodes}
+        self.ports = {node: port for node, _, port in template.nodes}
         self.daemons = {}
         self.disks = {}
         self._leader = self.of_role("mcs")[0]
@@ -169,6 +170,18 @@ class Cluster:
                 break
             time.sleep(0.1)
         return self._leader
+
+    def let_lead(self, node, seconds=10):
+        """Hands the leadership over."""
+        deadline = time.monotonic() + seconds
+        while (leader := self.leader()) != node:
+            if time.monotonic() > deadline:
+                raise ClusterFailed(f"{node} did not take the leadership over in {seconds} s")
+            address = f"{self.network.addresses[leader]}:{self.ports[leader]}"
+            subprocess.run(
+                self.client("rpc", "call", "Consensus/TransferLeadership", "--address", address,
+                            "--role", "mcs", "--json-in", json.dumps({"to": node}), "--timeout", 2),
+                env=self.programs.environment, capture_output=True, check=False, timeout=15)
 
     def other_master(self):
         leader = self.leader()

@@ -160,6 +160,9 @@ class Play:
             for sentence in body:
                 self.perform(sentence)
 
+    def let_lead(self, node):
+        self.cluster.let_lead(*self.nodes(node))
+
     # Links
 
     def cut(self, left, right):

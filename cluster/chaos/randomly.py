@@ -50,6 +50,10 @@ def _restart(chance):
     return [f"restart {chance.choice([*VOTERS, 'mo-1', 'mu-1'])}"]
 
 
+def _hand_over(chance):
+    return [f"let {chance.choice(['mcs-1', 'mcs-2'])} lead"]
+
+
 def _slow(chance):
     return [f"slow the disk of {chance.choice(VOTERS)} by {chance.choice([20, 100, 500])} ms"]
 
@@ -67,6 +71,8 @@ def scenario(seed):
     lines = [f"# Drawn from the seed {seed}.", "start with 5 slaves on small disks", "run 4 clients",
              "for 1 s"]
     for _ in range(FAULTS):
+        if chance.random() < 0.3:
+            lines += _hand_over(chance)
         for _ in range(chance.choice([1, 1, 2])):
             kind = chance.choices(list(KINDS), list(KINDS.values()))[0]
             lines += kind(chance)

@@ -43,6 +43,7 @@ SENTENCES = {
     "lose": rf"lose (\d+) % between {NODES} and {NODES}",
     "lose_everywhere": r"lose (\d+) % everywhere",
     "heal": r"heal everything",
+    "let_lead": r"let ([a-z]+-\d+|the other master) lead",
     "kill": rf"kill {NODES}",
     "start": rf"start {NODES}",
     "restart": rf"restart {NODES}",
