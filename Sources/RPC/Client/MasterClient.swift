@@ -37,6 +37,10 @@ extension ServiceClient {
     configuration.health.probeTimeout = .seconds(1)
     configuration.limits = limits
     configuration.limits.maximumReconnectMilliseconds = 300
+    // One that is cut off or stopped says nothing, while another one may lead: whoever waits for it must find out.
+    configuration.limits.keepaliveMilliseconds = min(limits.keepaliveMilliseconds, 1000)
+    configuration.limits.keepaliveTimeoutMilliseconds = min(
+      limits.keepaliveTimeoutMilliseconds, 1000)
     return configuration
   }
 }
