@@ -192,7 +192,11 @@ final class MasterHarness: Sendable {
       await master.start()
     } else {
       await master.startLog()
-      await master.look()
+      // On a busy machine a slave may answer too late to be seen at the first look.
+      for _ in 0..<4 {
+        await master.look()
+        if self.slaves.allSatisfy({ master.slaves.isReachable($0.node) }) { break }
+      }
     }
   }
 
