@@ -217,6 +217,12 @@ let package = Package(
     .testTarget(
       name: "RaftTests", dependencies: ["Raft"], exclude: ["Transcripts"], swiftSettings: fast),
     .testTarget(
+      name: "ConsensusTests",
+      dependencies: [
+        "Base", "Consensus", "Messages", "Raft", "Replication", "TestSupport", logging,
+      ],
+      swiftSettings: house),
+    .testTarget(
       name: "ReplicationTests",
       dependencies: ["Base", "Raft", "Replication", "SegmentStore", "Simulator"],
       swiftSettings: house),

@@ -6,6 +6,7 @@ final class Inbox<Element>: @unchecked Sendable {
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
   private let condition: UnsafeMutablePointer<pthread_cond_t>
   private var elements: [Element] = []
+  private var isClosed = false
 
   init() {
     mutex = .allocate(capacity: 1)
@@ -28,13 +29,26 @@ final class Inbox<Element>: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  func put(_ element: Element) {
+  /// - Returns: false once it is closed, or where so many wait already.
+  @discardableResult
+  func put(_ element: Element, unlessLongerThan limit: Int = .max) -> Bool {
     pthread_mutex_lock(mutex)
-    elements.append(element)
-    let isFirst = elements.count == 1
+    let isTaken = !isClosed && elements.count < limit
+    if isTaken { elements.append(element) }
+    let isFirst = isTaken && elements.count == 1
     pthread_mutex_unlock(mutex)
     // Whoever takes takes all: a later one needs no signal.
     if isFirst { pthread_cond_signal(condition) }
+    return isTaken
+  }
+
+  /// Takes nothing more, and gives back what was not taken.
+  func close() -> [Element] {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    isClosed = true
+    defer { elements = [] }
+    return elements
   }
 
   /// All there is, as soon as there is any, or nothing after so long.

@@ -70,6 +70,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     case wrote(Result<Journal.Written, SegmentStoreError>)
     case applied(last: Index, Result<[Machine.Outcome?], any Error>, [Replica.Proposal])
     case checkpointed(Result<Index, any Error>)
+    case snapshotSent(to: NodeID, installed: Index?)
     case snapshotWritten(path: String, to: NodeID, term: Term, Result<LogBase, any Error>)
     case snapshotArrived(
       from: NodeID, term: Term, LogBase, path: String, CheckedContinuation<Index?, Never>)
@@ -88,33 +89,36 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   private let onHalt: @Sendable (String) -> Void
   private let ended = Locked<(isOver: Bool, waiters: [CheckedContinuation<Void, Never>])>(
     (false, []))
+  /// What is told of a node that has stopped.
+  private let lastStatus = Locked<ConsensusStatus?>(nil)
 
   // The rest belongs to the thread.
   var replica: Replica
   private let journal: Journal
-  private var transport: (any PeerTransport)?
+  var transport: (any PeerTransport)?
   private var outgoing: [NodeID: [Message]] = [:]
   private var nextID: UInt64 = 1
-  private var answers: [UInt64: Answer] = [:]
+  var answers: [UInt64: Answer] = [:]
   private var readAnswers: [UInt64: ReadAnswer] = [:]
-  private var changeAnswers: [UInt64: CheckedContinuation<ConsensusFailure?, Never>] = [:]
-  private var staleReads: [(index: Index, answer: ReadAnswer)] = []
+  var changeAnswers: [UInt64: CheckedContinuation<ConsensusFailure?, Never>] = [:]
+  var staleReads: [(index: Index, answer: ReadAnswer)] = []
   /// Handed over by the consensus and not yet given to the state machine.
-  private var waitingEntries: [Entry] = []
-  private var waitingFirst: Index = 0
-  private var waitingProposals: [Replica.Proposal] = []
-  private var isApplying = false
-  private var appliedSinceCheckpoint: UInt64 = 0
-  private var isCheckpointing = false
-  private var isSendingSnapshot = false
-  private var arrived: (path: String, answer: CheckedContinuation<Index?, Never>)?
-  private var isInstalling = false
-  private var haltReason: String?
+  var waitingEntries: [Entry] = []
+  var waitingFirst: Index = 0
+  var waitingProposals: [Replica.Proposal] = []
+  var isApplying = false
+  var appliedSinceCheckpoint: UInt64 = 0
+  var isCheckpointing = false
+  var isSendingSnapshot = false
+  var arrived: (path: String, answer: CheckedContinuation<Index?, Never>)?
+  var isInstalling = false
+  /// A state that is put in place as soon as the state machine has done what it was given.
+  var stateToInstall: LogBase?
+  var haltReason: String?
   private var isStopping = false
 
   private static var maximumWaiting: Int { 8192 }
-  private static var maximumBatch: Int { 1024 }
-  private static var checkpointInterval: UInt64 { 4096 }
+  private static var maximumInbox: Int { 16_384 }
 
   /// - Parameters:
   ///   - directory: for snapshots on their way; must exist.
@@ -146,40 +150,43 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
 
   /// Returns once the command has been applied here, with what that answered.
   public func propose(_ command: [UInt8]) async throws(ConsensusFailure) -> Machine.Outcome {
-    try await withCheckedContinuation { inbox.put(.propose(command, $0)) }.get()
+    try await withCheckedContinuation { put(.propose(command, $0)) }.get()
   }
 
   /// Returns once the state here is what it was at some time after the call, or later.
   public func read() async throws(ConsensusFailure) {
-    if let failure = await withCheckedContinuation({ inbox.put(.read($0)) }) { throw failure }
+    if let failure = await withCheckedContinuation({ put(.read($0)) }) { throw failure }
   }
 
   /// Returns once the state here is no older than so many milliseconds, at whatever node this is.
   public func read(noOlderThan milliseconds: UInt64) async throws(ConsensusFailure) {
     let failure = await withCheckedContinuation {
-      inbox.put(.readStale(maximumTicks: milliseconds, $0))
+      put(.readStale(maximumTicks: milliseconds, $0))
     }
     if let failure { throw failure }
   }
 
   /// Puts a new node in an old one's place; returns once both majorities have agreed.
   public func replace(_ old: NodeID, by new: Member) async throws(ConsensusFailure) {
-    let failure = await withCheckedContinuation { inbox.put(.replace(old, new, $0)) }
+    let failure = await withCheckedContinuation { put(.replace(old, new, $0)) }
     if let failure { throw failure }
   }
 
   /// Hands leadership over, to any data node where none is named. Whether it did, the status tells.
-  public func transfer(to node: NodeID?) { inbox.put(.event(.transfer(to: node))) }
+  public func transfer(to node: NodeID?) { put(.event(.transfer(to: node))) }
 
   public func status() async -> ConsensusStatus {
-    await withCheckedContinuation { inbox.put(.status($0)) }
+    await withCheckedContinuation { put(.status($0)) }
   }
 
   public func receive(_ messages: [Message]) {
-    for message in messages { inbox.put(.event(.received(message))) }
+    // What a thread that cannot keep up drops, it is sent again.
+    for message in messages {
+      inbox.put(.event(.received(message)), unlessLongerThan: Self.maximumInbox)
+    }
   }
 
-  public func unreachable(_ node: NodeID) { inbox.put(.event(.unreachable(node))) }
+  public func unreachable(_ node: NodeID) { put(.event(.unreachable(node))) }
 
   /// A whole state has come in, verified and on stable storage. Returns the index up to which it is in place; nil
   /// where it was of no use. The file goes in any case.
@@ -187,13 +194,33 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     from: NodeID, term: Term, base: LogBase, path: String
   ) async -> Index? {
     await withCheckedContinuation {
-      inbox.put(.snapshotArrived(from: from, term: term, base, path: path, $0))
+      put(.snapshotArrived(from: from, term: term, base, path: path, $0))
+    }
+  }
+
+  /// For the thread, or, once that has ended, answered here: nobody waits for ever.
+  func put(_ input: Input) {
+    if !inbox.put(input) { refuse(input) }
+  }
+
+  private func refuse(_ input: Input) {
+    let failure = ConsensusFailure.halted("the node has stopped")
+    switch input {
+    case .propose(_, let answer): answer.resume(returning: .failure(failure))
+    case .read(let answer), .readStale(_, let answer), .replace(_, _, let answer):
+      answer.resume(returning: failure)
+    case .snapshotArrived(_, _, _, let path, let answer):
+      unlink(path)
+      answer.resume(returning: nil)
+    case .snapshotWritten(let path, _, _, _): unlink(path)
+    case .status(let answer): answer.resume(returning: lastStatus.withLock { $0! })
+    case .event, .wrote, .applied, .checkpointed, .snapshotSent, .installed, .stop: break
     }
   }
 
   /// Says no more; returns once the journal is closed.
   public func stop() async {
-    inbox.put(.stop)
+    put(.stop)
     await withCheckedContinuation { continuation in
       let isOver = ended.withLock { ended in
         if !ended.isOver { ended.waiters.append(continuation) }
@@ -206,7 +233,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   // MARK: the thread
 
   /// Milliseconds on a clock that goes on while the machine sleeps.
-  private var now: Tick { clock.monotonicNanoseconds() / 1_000_000 }
+  var now: Tick { clock.monotonicNanoseconds() / 1_000_000 }
 
   private func run() {
     perform(replica.step(.tick, at: now))
@@ -219,7 +246,12 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
       flush()
     }
     transport?.close()
-    failEverybody(.halted("the node stops"))
+    lastStatus.withLock { $0 = currentStatus }
+    failEverybody(.halted("the node has stopped"))
+    // One that is being put in place goes on by itself; whoever sent it hears of it at the next start.
+    arrived?.answer.resume(returning: nil)
+    arrived = nil
+    for input in inbox.close() { refuse(input) }
     let journal = journal
     let ended = ended
     Task {
@@ -264,6 +296,11 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     case .wrote(let result): wrote(result)
     case .applied(let last, let result, let proposals): applied(last, result, proposals)
     case .checkpointed(let result): checkpointed(result)
+    case .snapshotSent(let node, let installed):
+      isSendingSnapshot = false
+      if haltReason == nil {
+        perform(replica.step(.snapshotSent(to: node, installed: installed), at: now))
+      }
     case .snapshotWritten(let path, let to, let term, let result):
       snapshotWritten(path, to, term, result)
     case .snapshotArrived(let from, let term, let base, let path, let answer):
@@ -309,7 +346,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     staleReads.append((staleness.index, answer))
   }
 
-  private func perform(_ effects: [Replica.Effect]) {
+  func perform(_ effects: [Replica.Effect]) {
     for effect in effects {
       switch effect {
       case .send(let message): outgoing[message.to, default: []].append(message)
@@ -349,7 +386,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     }
   }
 
-  private func fail(_ id: UInt64, _ failure: ConsensusFailure) {
+  func fail(_ id: UInt64, _ failure: ConsensusFailure) {
     answers.removeValue(forKey: id)?.resume(returning: .failure(failure))
     readAnswers.removeValue(forKey: id)?.resume(returning: failure)
     changeAnswers.removeValue(forKey: id)?.resume(returning: failure)
@@ -362,7 +399,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     discardArrived()
   }
 
-  private func halt(_ reason: String) {
+  func halt(_ reason: String) {
     guard haltReason == nil else { return }
     haltReason = reason
     logger.critical(
@@ -397,177 +434,5 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
           .init(member: $0, match: peer.match, millisecondsSinceHeard: peer.ticksSinceHeard)
         }
       }, haltReason: haltReason)
-  }
-
-  // MARK: the state machine
-
-  private func queue(_ entries: [Entry], _ first: Index, _ proposals: [Replica.Proposal]) {
-    if waitingEntries.isEmpty { waitingFirst = first }
-    precondition(
-      first == waitingFirst + UInt64(waitingEntries.count),
-      "entries from \(first) behind \(waitingFirst) and \(waitingEntries.count) more")
-    let offset = waitingEntries.count
-    waitingProposals += proposals.map { .init(id: $0.id, offset: $0.offset + offset) }
-    waitingEntries += entries
-  }
-
-  private func startApplying() {
-    guard !isApplying, !waitingEntries.isEmpty else { return }
-    isApplying = true
-    let count = min(waitingEntries.count, Self.maximumBatch)
-    let entries = Array(waitingEntries.prefix(count))
-    waitingEntries.removeFirst(count)
-    let first = waitingFirst
-    waitingFirst += UInt64(count)
-    let proposals = waitingProposals.filter { $0.offset < count }
-    waitingProposals = waitingProposals.filter { $0.offset >= count }.map {
-      .init(id: $0.id, offset: $0.offset - count)
-    }
-    Task { [machine, inbox] in
-      let result: Result<[Machine.Outcome?], any Error>
-      do { result = .success(try await machine.apply(entries, first: first)) } catch {
-        result = .failure(error)
-      }
-      inbox.put(.applied(last: first + UInt64(count) - 1, result, proposals))
-    }
-  }
-
-  private func applied(
-    _ last: Index, _ result: Result<[Machine.Outcome?], any Error>,
-    _ proposals: [Replica.Proposal]
-  ) {
-    isApplying = false
-    guard haltReason == nil else { return }
-    switch result {
-    case .failure(let error): halt("the state cannot be written: \(error)")
-    case .success(let outcomes):
-      for proposal in proposals {
-        if let outcome = outcomes[proposal.offset] {
-          answers.removeValue(forKey: proposal.id)?.resume(returning: .success(outcome))
-        } else {
-          changeAnswers.removeValue(forKey: proposal.id)?.resume(returning: nil)
-        }
-      }
-      perform(replica.applied(through: last))
-      let ready = staleReads.filter { $0.index <= last }
-      staleReads.removeAll { $0.index <= last }
-      for read in ready { read.answer.resume(returning: nil) }
-      appliedSinceCheckpoint += UInt64(outcomes.count)
-      checkpointIfDue()
-    }
-  }
-
-  private func checkpointIfDue() {
-    guard appliedSinceCheckpoint >= Self.checkpointInterval, !isCheckpointing,
-      !replica.raft.isWitness
-    else { return }
-    appliedSinceCheckpoint = 0
-    isCheckpointing = true
-    Task { [machine, inbox] in
-      let result: Result<Index, any Error>
-      do { result = .success(try await machine.checkpoint()) } catch { result = .failure(error) }
-      inbox.put(.checkpointed(result))
-    }
-  }
-
-  private func checkpointed(_ result: Result<Index, any Error>) {
-    isCheckpointing = false
-    switch result {
-    case .success(let index):
-      if haltReason == nil { perform(replica.step(.checkpointed(index), at: now)) }
-    case .failure(let error):
-      // Nothing is lost by keeping the log; the next round tries again.
-      logger.warning("the state was not made durable", metadata: ["reason": "\(error)"])
-    }
-  }
-
-  // MARK: snapshots
-
-  private func beginSnapshot(to node: NodeID, _ term: Term) {
-    guard !isSendingSnapshot else {
-      perform(replica.step(.snapshotSent(to: node, installed: nil), at: now))
-      return
-    }
-    isSendingSnapshot = true
-    let path = "\(directory)/snapshot.outgoing"
-    Task { [machine, inbox] in
-      let result: Result<LogBase, any Error>
-      do { result = .success(try await machine.writeSnapshot(to: path)) } catch {
-        result = .failure(error)
-      }
-      inbox.put(.snapshotWritten(path: path, to: node, term: term, result))
-    }
-  }
-
-  private func snapshotWritten(
-    _ path: String, _ node: NodeID, _ term: Term, _ result: Result<LogBase, any Error>
-  ) {
-    let done: @Sendable (Index?) -> Void = { [weak self] index in
-      unlink(path)
-      self?.inbox.put(.event(.snapshotSent(to: node, installed: index)))
-    }
-    isSendingSnapshot = false
-    switch result {
-    case .success(let written):
-      // Who votes, the log knows for certain; a state that never saw a change of it does not.
-      guard let member = replica.raft.membership.member(node), let transport,
-        let base = replica.raft.snapshotBase(at: written.position.index),
-        base.position == written.position
-      else { return done(nil) }
-      logger.notice(
-        "sending the state", metadata: ["to": "\(node)", "index": "\(base.position.index)"])
-      transport.sendSnapshot(path, base: base, term: term, to: member, done: done)
-    case .failure(let error):
-      logger.error("the state was not written out", metadata: ["reason": "\(error)"])
-      done(nil)
-    }
-  }
-
-  private func snapshotArrived(
-    _ from: NodeID, _ term: Term, _ base: LogBase, _ path: String,
-    _ answer: CheckedContinuation<Index?, Never>
-  ) {
-    guard arrived == nil, haltReason == nil else {
-      unlink(path)
-      return answer.resume(returning: nil)
-    }
-    arrived = (path, answer)
-    perform(replica.step(.snapshotArrived(from: from, term: term, base: base), at: now))
-  }
-
-  private func discardArrived() {
-    guard !isInstalling, let arrived else { return }
-    unlink(arrived.path)
-    arrived.answer.resume(returning: nil)
-    self.arrived = nil
-  }
-
-  /// Until it is done, nothing is written to the journal or applied: the state comes first.
-  private func beginInstalling(_ base: LogBase) {
-    isInstalling = true
-    (waitingEntries, waitingProposals) = ([], [])
-    let path = arrived!.path
-    logger.notice("installing a state", metadata: ["index": "\(base.position.index)"])
-    Task { [machine, inbox] in
-      let result: Result<Void, any Error>
-      do { result = .success(try await machine.install(path, base: base)) } catch {
-        result = .failure(error)
-      }
-      inbox.put(.installed(base, result))
-    }
-  }
-
-  private func installed(_ base: LogBase, _ result: Result<Void, any Error>) {
-    isInstalling = false
-    let answer = arrived?.answer
-    arrived = nil
-    switch result {
-    case .success:
-      perform(replica.applied(through: base.position.index))
-      answer?.resume(returning: base.position.index)
-    case .failure(let error):
-      answer?.resume(returning: nil)
-      halt("a state cannot be put in place: \(error)")
-    }
   }
 }

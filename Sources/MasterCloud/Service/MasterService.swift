@@ -74,7 +74,11 @@ public final class MasterService: Sendable {
       node: node, cluster: cluster, directory: directory, role: .data, members: members,
       configuration: configuration.consensus, machine: state, state: try await state.base(),
       dialer: peers ?? dialer, logger: logger, onLeadership: { leadership.set($0) },
-      onHalt: onHalt)
+      onHalt: {
+        // It leads no more, and whoever waits for that would wait for ever.
+        leadership.end()
+        onHalt($0)
+      })
     self.voter = voter
     let comparison = StateComparison(logger: logger)
     self.comparison = comparison

@@ -1,0 +1,89 @@
+import Raft
+import Replication
+
+/// What was decided goes to the state machine, a batch at a time.
+extension ReplicaDriver {
+  private static var maximumBatch: Int { 1024 }
+  private static var checkpointInterval: UInt64 { 4096 }
+
+  func queue(_ entries: [Entry], _ first: Index, _ proposals: [Replica.Proposal]) {
+    if waitingEntries.isEmpty { waitingFirst = first }
+    precondition(
+      first == waitingFirst + UInt64(waitingEntries.count),
+      "entries from \(first) behind \(waitingFirst) and \(waitingEntries.count) more")
+    let offset = waitingEntries.count
+    waitingProposals += proposals.map { .init(id: $0.id, offset: $0.offset + offset) }
+    waitingEntries += entries
+  }
+
+  func startApplying() {
+    guard !isApplying, !waitingEntries.isEmpty else { return }
+    isApplying = true
+    let count = min(waitingEntries.count, Self.maximumBatch)
+    let entries = Array(waitingEntries.prefix(count))
+    waitingEntries.removeFirst(count)
+    let first = waitingFirst
+    waitingFirst += UInt64(count)
+    let proposals = waitingProposals.filter { $0.offset < count }
+    waitingProposals = waitingProposals.filter { $0.offset >= count }.map {
+      .init(id: $0.id, offset: $0.offset - count)
+    }
+    Task { [machine, inbox] in
+      let result: Result<[Machine.Outcome?], any Error>
+      do { result = .success(try await machine.apply(entries, first: first)) } catch {
+        result = .failure(error)
+      }
+      inbox.put(.applied(last: first + UInt64(count) - 1, result, proposals))
+    }
+  }
+
+  func applied(
+    _ last: Index, _ result: Result<[Machine.Outcome?], any Error>,
+    _ proposals: [Replica.Proposal]
+  ) {
+    isApplying = false
+    guard haltReason == nil else { return }
+    defer { installIfIdle() }
+    switch result {
+    case .failure(let error): halt("the state cannot be written: \(error)")
+    case .success(let outcomes):
+      for proposal in proposals {
+        if let outcome = outcomes[proposal.offset] {
+          answers.removeValue(forKey: proposal.id)?.resume(returning: .success(outcome))
+        } else {
+          changeAnswers.removeValue(forKey: proposal.id)?.resume(returning: nil)
+        }
+      }
+      perform(replica.applied(through: last))
+      let ready = staleReads.filter { $0.index <= last }
+      staleReads.removeAll { $0.index <= last }
+      for read in ready { read.answer.resume(returning: nil) }
+      appliedSinceCheckpoint += UInt64(outcomes.count)
+      checkpointIfDue()
+    }
+  }
+
+  private func checkpointIfDue() {
+    guard appliedSinceCheckpoint >= Self.checkpointInterval, !isCheckpointing,
+      !replica.raft.isWitness
+    else { return }
+    appliedSinceCheckpoint = 0
+    isCheckpointing = true
+    Task { [machine, inbox] in
+      let result: Result<Index, any Error>
+      do { result = .success(try await machine.checkpoint()) } catch { result = .failure(error) }
+      inbox.put(.checkpointed(result))
+    }
+  }
+
+  func checkpointed(_ result: Result<Index, any Error>) {
+    isCheckpointing = false
+    switch result {
+    case .success(let index):
+      if haltReason == nil { perform(replica.step(.checkpointed(index), at: now)) }
+    case .failure(let error):
+      // Nothing is lost by keeping the log; the next round tries again.
+      logger.warning("the state was not made durable", metadata: ["reason": "\(error)"])
+    }
+  }
+}
