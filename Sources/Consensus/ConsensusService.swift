@@ -54,10 +54,10 @@ public struct ConsensusService<Machine: ReplicatedStateMachine>: Sendable {
     (reply.lastIndex, reply.commitIndex) = (status.last.index, status.commit)
     (reply.appliedIndex, reply.logBytes) = (status.applied, status.logSizeBytes)
     reply.halted = status.haltReason ?? ""
-    reply.alarm =
-      status.isWitnessFull
-      ? "the witness's log has reached its bound: bring the master that is away back, or replace it"
-      : alarm()
+    let full =
+      "the witness's log has reached its bound: bring the master that is away back, or replace it"
+    reply.alarm = ([alarm()] + (status.isWitnessFull ? [full] : []))
+      .filter { !$0.isEmpty }.joined(separator: "; ")
     let peers = Dictionary(uniqueKeysWithValues: status.peers.map { ($0.member.id, $0) })
     for member in status.membership.everyone {
       var health = MemberHealth()

@@ -61,7 +61,7 @@ struct MasterCommand: AsyncParsableCommand {
         let common = settings.common
         try CertificateKeeper.checkRevocationList(
           common.revocationList, stateDirectory: common.stateDirectory, cluster: common.cluster,
-          role: .master, node: common.node)
+          role: witness ? .witness : .master, node: common.node)
       }
     } catch {
       LineLogHandler.writeToStandardError("sfmedir-mcs: \(error)\n")

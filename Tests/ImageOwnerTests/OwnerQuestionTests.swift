@@ -128,4 +128,23 @@ import Testing
     #expect(problem.problem.contains("asleep"))
     await fixture.stop()
   }
+
+  /// The answer to a deletion may be lost with its leader: the next one must know it for the same.
+  @Test func aDeletionThatIsRepeatedNamesItself() async throws {
+    let fixture = try OwnerFixture(keys: TestImages.keys(imageVersions: 2))
+    fixture.master.fail(
+      MasterCloudMethods.deleteImage,
+      with: [RPCError(.unavailable, "whether it was done is not known", reason: "OutcomeUnknown")])
+    var request = RemoveImageRequest()
+    request.imageID = [UInt8](repeating: 1, count: 16)
+    for _ in 0..<2 {
+      _ = try await fixture.client.unary(ImageOwnerMethods.removeImage, request, options)
+    }
+    let deletions = fixture.master.deletions
+    #expect(deletions.count == 3)
+    #expect(deletions.allSatisfy { $0.client.count == 16 && $0.client == deletions[0].client })
+    #expect(deletions[0].sequence == deletions[1].sequence)
+    #expect(deletions[1].sequence != deletions[2].sequence)
+    await fixture.stop()
+  }
 }

@@ -19,6 +19,7 @@ public final class FakeMaster: Sendable {
     var bulkGates: [ImageID: TestGate] = [:]
     var imageFailures: [ImageID: RPCError] = [:]
     var searches: [SearchImagesRequest] = []
+    var deletions: [DeleteImageRequest] = []
     var deniesImages = false
     var failureAfterResults: (count: Int, error: RPCError, gate: TestGate)?
   }
@@ -36,6 +37,8 @@ public final class FakeMaster: Sendable {
     state.withLock { $0.calls[method.name] ?? 0 }
   }
   public var runningCalls: Int { state.withLock { $0.running } }
+  /// As they came, also those that then failed.
+  public var deletions: [DeleteImageRequest] { state.withLock { $0.deletions } }
   public var searches: [SearchImagesRequest] { state.withLock { $0.searches } }
 
   /// The next calls of the method fail so, in this order.
@@ -101,6 +104,7 @@ public final class FakeMaster: Sendable {
     }
     router.unary(MasterCloudMethods.deleteImage) { [self] request, _ in
       try await counted(MasterCloudMethods.deleteImage) {
+        state.withLock { $0.deletions.append(request) }
         try await obstacles(MasterCloudMethods.deleteImage)
         var reply = DeleteImageReply()
         reply.existed = state.withLock { state in

@@ -156,6 +156,28 @@ import Testing
     return logger
   }
 
+  @Test func aRepeatedDeletionIsAnsweredAsTheFirst() async throws {
+    let harness = try await MasterHarness()
+    let owner = try harness.channel(.imageOwner, "mo-1")
+    let image = TestImage(seed: 1, bytes: 2000)
+    _ = try await image.put(on: owner)
+    var request = DeleteImageRequest()
+    request.imageID = image.record.imageID
+    (request.client, request.sequence) = ([UInt8](repeating: 3, count: 16), 1)
+    let options = CallOptions(timeout: .seconds(30))
+    for _ in 0..<2 {
+      #expect(try await owner.unary(MasterCloudMethods.deleteImage, request, options).existed)
+    }
+    request.sequence = 2
+    #expect(try await !owner.unary(MasterCloudMethods.deleteImage, request, options).existed)
+    request.client = [1, 2, 3]
+    let error = await rpcError { [request] () async throws(RPCError) in
+      try await owner.unary(MasterCloudMethods.deleteImage, request, options)
+    }
+    #expect(error?.code == .invalidArgument)
+    await harness.stopAll()
+  }
+
   @Test func aDeletedImageIsGoneAndItsShadowsAreCollected() async throws {
     let harness = try await MasterHarness()
     let owner = try harness.channel(.imageOwner, "mo-1")

@@ -148,8 +148,10 @@ struct NodeReplaceCommand: ToolCommand {
     (request.oldNode, request.newNode, request.address) = (node, new, address)
     _ = try await leader.call(
       ConsensusMethods.replaceMember, request, during: "putting \(new) in the place of \(node)")
-    let after = try await LeaderCalls(cluster, connection.timeouts)
-    VoterReport.show(after.status, to: output)
+    // It is done, whoever can be asked about it now.
+    if let after = try? await LeaderCalls(cluster, connection.timeouts) {
+      VoterReport.show(after.status, to: output)
+    }
     output.print("\(new) has taken the place of \(node); take \(node) out of all configurations")
     return .success
   }

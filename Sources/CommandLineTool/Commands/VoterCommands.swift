@@ -41,7 +41,7 @@ struct NodeTransferCommand: ToolCommand {
 
       JSON: one line {"type":"consensus"} with the keys of 'sfmedir node masters'.
 
-      Exit codes: 0; 66 no such master; 69 nobody has taken over; see docs/command-line.md.
+      Exit codes: 0; 66 no such master; 69 no master leads; 75 nobody has taken over; see docs/command-line.md.
       """)
 
   @OptionGroup var outputOptions: OutputOptions
@@ -76,28 +76,65 @@ struct LeaderCalls: Sendable {
   private let cluster: ClusterConnection
   private let timeouts: CallTimeouts
 
-  /// Asks all masters who leads.
+  /// Asks all masters who leads, also one that only they know.
   init(_ cluster: ClusterConnection, _ timeouts: CallTimeouts) async throws {
     self.timeouts = timeouts
     self.cluster = cluster
-    // As good as asking: whoever answers leads.
+    // Whoever answers this leads, after an election where one is under way.
     _ = try await MasterCalls(cluster, timeouts).call(
       MasterCloudMethods.listOwners, Empty(), during: "looking for the master that leads")
-    var problems: [String] = []
-    for endpoint in cluster.configuration.masters {
-      let channel = cluster.channel(to: endpoint.address, role: .master, node: endpoint.node)
-      do {
-        let status = try await channel.unary(
-          ConsensusMethods.consensusStatus, Empty(), CallOptions(timeout: timeouts.small))
-        guard status.leader == status.node else { continue }
-        (self.status, self.channel) = (status, channel)
-        return
-      } catch { problems.append(error.message) }
+    let answers = await Self.ask(
+      cluster.configuration.masters.map { ($0.address, $0.node) }, cluster, timeouts)
+    let known = answers.compactMap { try? $0.get() }
+    if let found = known.first(where: Self.leads) {
+      (status, channel) = found
+      return
     }
-    throw CommandFailure(
-      .unavailable, "no master leads: \(problems.joined(separator: "; "))",
-      advice: "'sfmedir status' shows which masters answer")
+    let members = known.max { $0.status.commitIndex < $1.status.commitIndex }?.status.members ?? []
+    let others = members.filter { !$0.witness }.compactMap { member in
+      Address(member.address).map { ($0, Optional(member.node)) }
+    }
+    let more = await Self.ask(others, cluster, timeouts)
+    guard let found = more.compactMap({ try? $0.get() }).first(where: Self.leads) else {
+      let problems = (answers + more).compactMap { answer in
+        if case .failure(let error) = answer { error.message } else { nil }
+      }
+      throw CommandFailure(
+        .unavailable,
+        problems.isEmpty
+          ? "no master leads" : "no master leads: \(problems.joined(separator: "; "))",
+        advice: "'sfmedir status' shows which masters answer")
+    }
+    (status, channel) = found
   }
+
+  private typealias Answer = (status: ConsensusStatusReply, channel: Channel)
+
+  private static func leads(_ answer: Answer) -> Bool {
+    answer.status.leader == answer.status.node
+  }
+
+  /// All at once: one that is silent must not hold up the others.
+  private static func ask(
+    _ masters: [(Address, String?)], _ cluster: ClusterConnection, _ timeouts: CallTimeouts
+  ) async -> [Result<Answer, RPCError>] {
+    await withTaskGroup(of: (Int, Result<Answer, RPCError>).self) { group in
+      for (number, master) in masters.enumerated() {
+        group.addTask {
+          let channel = cluster.channel(to: master.0, role: .master, node: master.1)
+          do throws(RPCError) {
+            let status = try await channel.unary(
+              ConsensusMethods.consensusStatus, Empty(),
+              CallOptions(timeout: min(timeouts.small, patience)))
+            return (number, .success((status, channel)))
+          } catch { return (number, .failure(error)) }
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.map(\.1)
+    }
+  }
+
+  private static let patience = Duration.seconds(3)
 
   func call<Request, Reply>(
     _ method: Method<Request, Reply>, _ request: Request, during action: String
