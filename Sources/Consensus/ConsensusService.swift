@@ -105,10 +105,11 @@ public struct ConsensusService<Machine: ReplicatedStateMachine>: Sendable {
     let status = await driver.status()
     guard status.leadership.role == .leader else { throw notLeader(status) }
     let new = NodeID(request.newNode)
-    if status.membership.members.contains(where: { $0.id == new }) {
-      // Asked again.
-      return Empty()
-    }
+    let isDone =
+      status.membership.previous == nil && status.membership.member(NodeID(request.oldNode)) == nil
+      && status.membership.member(new)?.address == request.address
+    // Asked again.
+    if isDone { return Empty() }
     guard let old = status.membership.members.first(where: { $0.id.name == request.oldNode }) else {
       throw RPCError(
         .notFound, "'\(request.oldNode)' is neither a master nor the witness",

@@ -66,21 +66,3 @@ final class Inbox<Element>: @unchecked Sendable {
     return taken
   }
 }
-
-/// A thread of its own for `body`.
-func startThread(_ body: @escaping @Sendable () -> Void) {
-  final class Start {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-  }
-  let start = Unmanaged.passRetained(Start(body))
-  var thread = pthread_t()
-  let failure = pthread_create(
-    &thread, nil,
-    { argument in
-      Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
-      return nil
-    }, start.toOpaque())
-  precondition(failure == 0, "no thread for the consensus: \(failure)")
-  pthread_detach(thread)
-}

@@ -80,7 +80,7 @@ public final class PeerLinks: PeerTransport {
     }
   }
 
-  /// The other data nodes' marks of their states, of those that answer.
+  /// Another data node's marks of its state.
   public func stateMarks(of member: Member, timeout: Duration) async throws(RPCError) -> [StateMark]
   {
     guard let link = link(to: member) else { return [] }
@@ -220,7 +220,11 @@ private final class PeerLink: Sendable {
     if let open = openCall.withLock({ $0 }) {
       if now - open.sinceNanoseconds < Self.callNanoseconds { return open.call }
       openCall.withLock { $0 = nil }
-      try await open.call.finishSending()
+      // Dropped before it is answered, it would be cancelled, with what the other side has not read yet.
+      Task {
+        try? await open.call.finishSending()
+        _ = try? await open.call.receiveOnly()
+      }
     }
     let call = try await channel.open(
       ConsensusMethods.exchange, CallOptions(timeout: Self.callTimeout))

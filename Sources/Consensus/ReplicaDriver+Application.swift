@@ -7,6 +7,11 @@ extension ReplicaDriver {
   private static var checkpointInterval: UInt64 { 4096 }
 
   func queue(_ entries: [Entry], _ first: Index, _ proposals: [Replica.Proposal]) {
+    // A witness has nothing to apply them to.
+    if replica.raft.isWitness {
+      perform(replica.applied(through: first + UInt64(entries.count) - 1))
+      return
+    }
     if waitingEntries.isEmpty { waitingFirst = first }
     precondition(
       first == waitingFirst + UInt64(waitingEntries.count),
@@ -55,17 +60,14 @@ extension ReplicaDriver {
         }
       }
       perform(replica.applied(through: last))
-      let ready = staleReads.filter { $0.index <= last }
-      staleReads.removeAll { $0.index <= last }
-      for read in ready { read.answer.resume(returning: nil) }
+      releaseStaleReads()
       appliedSinceCheckpoint += UInt64(outcomes.count)
       checkpointIfDue()
     }
   }
 
   private func checkpointIfDue() {
-    guard appliedSinceCheckpoint >= Self.checkpointInterval, !isCheckpointing,
-      !replica.raft.isWitness
+    guard appliedSinceCheckpoint >= Self.checkpointInterval, !isCheckpointing, !isWritingSnapshot
     else { return }
     appliedSinceCheckpoint = 0
     isCheckpointing = true

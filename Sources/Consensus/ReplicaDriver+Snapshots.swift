@@ -9,7 +9,7 @@ extension ReplicaDriver {
       perform(replica.step(.snapshotSent(to: node, installed: nil), at: now))
       return
     }
-    isSendingSnapshot = true
+    (isWritingSnapshot, isSendingSnapshot) = (true, true)
     let path = "\(directory)/snapshot.outgoing"
     Task { [machine] in
       let result: Result<LogBase, any Error>
@@ -23,9 +23,15 @@ extension ReplicaDriver {
   func snapshotWritten(
     _ path: String, _ node: NodeID, _ term: Term, _ result: Result<LogBase, any Error>
   ) {
+    isWritingSnapshot = false
+    defer { installIfIdle() }
     let done: @Sendable (Index?) -> Void = { [weak self] index in
       unlink(path)
-      self?.put(.snapshotSent(to: node, installed: index))
+      Task {
+        // To write the state out again at once, for somebody who cannot take it, would do nothing else any more.
+        if index == nil { try? await Task.sleep(for: .seconds(2)) }
+        self?.put(.snapshotSent(to: node, installed: index))
+      }
     }
     switch result {
     case .success(let written):
@@ -73,9 +79,10 @@ extension ReplicaDriver {
     installIfIdle()
   }
 
-  /// A batch that is under way must not meet the new state.
+  /// A batch that is under way must not meet the new state, nor a copy of the old one.
   func installIfIdle() {
-    guard !isApplying, haltReason == nil, let base = stateToInstall, let arrived else { return }
+    guard !isApplying, !isWritingSnapshot, haltReason == nil, let base = stateToInstall, let arrived
+    else { return }
     stateToInstall = nil
     let path = arrived.path
     logger.notice("installing a state", metadata: ["index": "\(base.position.index)"])
@@ -95,6 +102,7 @@ extension ReplicaDriver {
     switch result {
     case .success:
       perform(replica.applied(through: base.position.index))
+      releaseStaleReads()
       answer?.resume(returning: base.position.index)
     case .failure(let error):
       answer?.resume(returning: nil)

@@ -109,6 +109,9 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   var isApplying = false
   var appliedSinceCheckpoint: UInt64 = 0
   var isCheckpointing = false
+  /// A state is being written out: nothing may take its place, or write it back, meanwhile.
+  var isWritingSnapshot = false
+  /// It is that, or on its way.
   var isSendingSnapshot = false
   var arrived: (path: String, answer: CheckedContinuation<Index?, Never>)?
   var isInstalling = false
@@ -143,7 +146,8 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   /// - Parameter transport: told messages from now on.
   public func start(_ transport: any PeerTransport) {
     self.transport = transport
-    startThread { self.run() }
+    let failure = startDetachedThread { self.run() }
+    precondition(failure == 0, "no thread for the consensus: \(failure)")
   }
 
   // MARK: what others ask
@@ -334,6 +338,12 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     let id = take()
     readAnswers[id] = answer
     perform(replica.step(.read(id: id), at: now))
+  }
+
+  func releaseStaleReads() {
+    let ready = staleReads.filter { $0.index <= replica.applied }
+    staleReads.removeAll { $0.index <= replica.applied }
+    for read in ready { read.answer.resume(returning: nil) }
   }
 
   private func readStale(_ maximum: Tick, _ answer: ReadAnswer) {

@@ -26,10 +26,12 @@ public struct NoStateMachine: ReplicatedStateMachine {
   public init() {}
 
   public func apply(_ entries: [Entry], first: Index) async throws -> [Never?] {
-    [Never?](repeating: nil, count: entries.count)
+    preconditionFailure("a witness was given entries to apply")
   }
 
-  public func checkpoint() async throws -> Index { 0 }
+  public func checkpoint() async throws -> Index {
+    preconditionFailure("a witness was asked to make a state durable")
+  }
 
   public func writeSnapshot(to path: String) async throws -> LogBase {
     preconditionFailure("a witness was asked for a state")

@@ -189,7 +189,7 @@ public final class Journal {
   public func wrote(_ written: Written) {
     isWriting = false
     records.append((written.sequence, written.lastIndex))
-    // It is no loss if that fails: the next compaction tries again.
+    // Where that fails, the store writes no more, which the next write finds out.
     if let sequence = written.dropThrough {
       store.dropSegments(throughSequence: sequence) { _ in }
     }
@@ -226,11 +226,6 @@ public final class Journal {
       key: Self.key, payload: JournalRecord.encode([record]))
     records.append((location.sequence, 0))
     return result
-  }
-
-  /// Why nothing can be written any more, if so.
-  public var readOnlyReason: ReadOnlyReason? {
-    if case .readOnly(let reason) = store.status { reason } else { nil }
   }
 
   public var sizeBytes: UInt64 { store.statistics().totalSizeBytes }

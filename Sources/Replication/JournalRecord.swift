@@ -249,12 +249,16 @@ struct ByteReader {
     return Array(source[position..<position + count])
   }
 
-  mutating func byte() throws(JournalDamage) -> UInt8 { try bytes(1)[0] }
+  mutating func byte() throws(JournalDamage) -> UInt8 { try integer(UInt8.self) }
 
   mutating func integer<Integer: FixedWidthInteger>(
     _: Integer.Type
   ) throws(JournalDamage) -> Integer {
-    try bytes(MemoryLayout<Integer>.size).reduce(0) { $0 << 8 | Integer($1) }
+    guard let value = Integer(bigEndian: source, at: position) else {
+      throw JournalDamage("\(Integer.bitWidth / 8) bytes are due, \(remaining) are left")
+    }
+    position += Integer.bitWidth / 8
+    return value
   }
 
   /// Far from where sums of them overflow.

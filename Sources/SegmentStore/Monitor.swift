@@ -1,3 +1,4 @@
+import Base
 import Glibc
 
 /// State that several threads share, behind a mutex, with one condition to wait on.
@@ -54,23 +55,7 @@ final class Monitor<State>: @unchecked Sendable {
   }
 }
 
-/// Starts a detached thread for blocking work, which never belongs on Swift's cooperative threads.
 func startThread(_ body: @escaping @Sendable () -> Void) throws(SegmentStoreError) {
-  final class Start {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-  }
-  let start = Unmanaged.passRetained(Start(body))
-  var thread = pthread_t()
-  let code = pthread_create(
-    &thread, nil,
-    { argument in
-      Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
-      return nil
-    }, start.toOpaque())
-  if code != 0 {
-    start.release()
-    throw .threadUnavailable(code: code)
-  }
-  pthread_detach(thread)
+  let code = startDetachedThread(body)
+  if code != 0 { throw .threadUnavailable(code: code) }
 }

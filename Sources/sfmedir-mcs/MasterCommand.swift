@@ -46,6 +46,9 @@ struct MasterCommand: AsyncParsableCommand {
 
   func validate() throws {
     guard initialize || !join else { throw ValidationError("--join goes with --initialize") }
+    guard !(initialize && check) else {
+      throw ValidationError("--check changes nothing: it does not go with --initialize")
+    }
   }
 
   func run() async throws {
@@ -72,9 +75,7 @@ struct MasterCommand: AsyncParsableCommand {
       return
     }
     let status = await DaemonRunner.run(name: "sfmedir-mcs", configuration: settings.common) {
-      try await settings.isWitness
-        ? WitnessDaemon.start(settings, $0) as any RunningDaemon
-        : MasterDaemon.start(settings, $0)
+      try await VoterDaemon.start(settings, $0)
     }
     throw ArgumentParser.ExitCode(status)
   }

@@ -31,7 +31,9 @@ final class ConsensusNode<Machine: ReplicatedStateMachine>: Sendable {
       return (JournalBox(journal), try journal.reconcile(stored, with: state))
     }
     // What a transfer left that a crash cut short.
-    for name in ["snapshot.incoming", "snapshot.outgoing"] { unlink("\(directory)/\(name)") }
+    for name in ["snapshot.incoming", "snapshot.outgoing"] {
+      for suffix in ["", "-wal", "-shm"] { unlink("\(directory)/\(name)\(suffix)") }
+    }
     if let state = machine as? ClusterState { try await state.adopt(stored.base.membership) }
     let raft = Raft(
       id: id, role: role, configuration: configuration, hardState: stored.hardState,

@@ -31,7 +31,7 @@ public final class WitnessService: Sendable {
     consensus = ConsensusService(driver: voter.driver, directory: directory)
   }
 
-  public func start() { voter.start() }
+  public func start() async { voter.start() }
 
   public func register(on router: inout Router) { consensus.register(on: &router) }
 

@@ -227,11 +227,14 @@ actor ClusterState: ReplicatedStateMachine {
   }
 
   func install(_ file: String, base: LogBase) throws {
+    // What a crash left beside an earlier file of this name would be taken for this one's.
+    for suffix in ["-wal", "-shm"] { unlink(file + suffix) }
     guard try StateMachine(path: file).base().position == base.position else {
       throw DatabaseError(code: 0, description: "the state that arrived is not of \(base.position)")
     }
-    // The connection that is closed last writes everything back and removes its files. An old write-ahead log beside the
-    // new state would be taken for that one's: it must be gone for good before.
+    // Until the rename the old state must be whole without its write-ahead log, which beside the new one would be taken for
+    // that one's and has to be gone for good before.
+    try machine.checkpoint()
     machine = try StateMachine(path: file)
     let disk = SystemDisk()
     let directory = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])

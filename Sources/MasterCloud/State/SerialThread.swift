@@ -14,16 +14,8 @@ final class SerialThread: SerialExecutor, @unchecked Sendable {
   init() {
     sem_init(available, 0, 0)
     // The thread keeps this object until stop().
-    let box = Unmanaged.passRetained(self)
-    var thread = pthread_t()
-    let failure = pthread_create(
-      &thread, nil,
-      { pointer in
-        Unmanaged<SerialThread>.fromOpaque(pointer!).takeRetainedValue().run()
-        return nil
-      }, box.toOpaque())
+    let failure = startDetachedThread { self.run() }
     precondition(failure == 0, "no thread: \(failure)")
-    pthread_detach(thread)
   }
 
   deinit {

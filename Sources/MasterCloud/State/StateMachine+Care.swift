@@ -59,7 +59,6 @@ extension StateMachine {
     return LogOutcome()
   }
 
-  /// Whether the slave has, had and was not swept of, or is about to get a shadow of this image with another index.
   private func isGarbage(
     _ name: [UInt8], of id: [UInt8], epoch: UInt32
   ) throws(DatabaseError) -> Bool {
@@ -71,6 +70,7 @@ extension StateMachine {
     return found
   }
 
+  /// Whether the slave has, had and was not swept of, or is about to get a shadow of this image with another index.
   private func hasOther(_ begin: BeginMove) throws(DatabaseError) -> Bool {
     var found = false
     for table in ["placements", "moves", "garbage"] {

@@ -96,7 +96,12 @@ struct StateMachine {
     var answer: LogOutcome?
     try database.query(
       "SELECT outcome FROM requests WHERE client = ? AND sequence = ?", key
-    ) { (row) throws(DatabaseError) in answer = try? LogOutcome(decoding: row.blob(0)) }
+    ) { (row) throws(DatabaseError) in
+      guard let stored = try? LogOutcome(decoding: row.blob(0)) else {
+        throw DatabaseError(code: 0, description: "a stored answer cannot be read")
+      }
+      answer = stored
+    }
     if let answer { return answer }
     let outcome = try apply(command)
     try database.query(
