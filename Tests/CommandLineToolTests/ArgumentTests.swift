@@ -111,7 +111,7 @@ import Testing
 
   @Test func everyCommandHasJSONAndAnExample() {
     let all = commands(below: SFMedIR.self)
-    #expect(all.count == 41)
+    #expect(all.count == 43)
     for command in all {
       let help = command.helpMessage(columns: 100)
       #expect(help.contains("--json"), "\(command)")

@@ -5,7 +5,7 @@ struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract:
-      "Measure: the whole system (e2e), repair (care), the image cipher, the shadows, segment files.",
+      "Measure: the whole system (e2e), repair (care), masters (metadata, failover), cipher, shadows, files.",
     discussion: """
       Every result says which build was measured: figures of a debug build mean nothing.
 
@@ -15,7 +15,7 @@ struct BenchCommand: AsyncParsableCommand {
     subcommands: [
       BenchEndToEndCommand.self, BenchCareCommand.self, BenchCipherCommand.self,
       BenchShadowsCommand.self,
-      BenchSegmentsCommand.self,
+      BenchSegmentsCommand.self, BenchMetadataCommand.self, BenchFailoverCommand.self,
     ])
 }
 
