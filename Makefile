@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care sim chaos soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care bench-metadata bench-failover sim chaos soak fuzz sanitize clean
 
 TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 
@@ -29,7 +29,7 @@ protos: ## C and Swift from Protos/*.proto
 
 lint: ## format and shell scripts
 	swift format lint --strict -r Sources Tests cluster/bench/rpc/grpc-swift/Sources
-	@if command -v shellcheck >/dev/null; then shellcheck cluster/*.sh cluster/bench/rpc/*.sh .ci/run Protos/generate.sh; else echo 'shellcheck is not installed: scripts were not checked'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck cluster/*.sh cluster/bench/masters/*.sh cluster/bench/rpc/*.sh .ci/run Protos/generate.sh; else echo 'shellcheck is not installed: scripts were not checked'; fi
 
 bench: build ## cipher and shadows on one core; IMAGES=DIR adds the whole system
 	@bin=$$(swift build -c release --show-bin-path) && $$bin/sfmedir bench cipher --json && $$bin/sfmedir bench shadows --json && if [ -n "$(IMAGES)" ]; then $$bin/sfmedir bench e2e --images "$(IMAGES)" --json; fi
@@ -49,6 +49,14 @@ bench-segments: build ## segment files against the raw disk; DIR=folder on the d
 
 bench-care: build ## a cluster of ten slaves, broken in four ways while it is queried; ARGUMENTS='--images 500' and the like
 	@bin=$$(swift build -c release --show-bin-path) && $$bin/sfmedir bench care --json $(ARGUMENTS)
+
+bench-metadata: build ## the masters' writes and reads beside etcd; ARGUMENTS='--rounds 5' and the like
+	@cluster/bench/masters/setup.sh
+	@cluster/bench/masters/metadata.py $(ARGUMENTS)
+
+bench-failover: build ## the masters' leader killed, then etcd's; ARGUMENTS='--kills 50' and the like
+	@cluster/install-dependencies.sh etcd-server python3
+	@cluster/bench/masters/failover.py $(ARGUMENTS)
 
 sim: ## the masters' consensus under simulated faults, then known bugs put into it; SEEDS=2000 ARGUMENTS='--from 4711'
 	@cluster/install-dependencies.sh
@@ -81,4 +89,4 @@ sanitize: ## the RPC's tests under the address and the thread sanitizer
 	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/races.supp SFMEDIR_PART=rpc swift test --no-parallel --skip-build --sanitize=thread --scratch-path .build-tsan --skip generatedCodeIsFresh
 
 clean: ## removes what was built
-	rm -rf .build .build-asan .build-fuzz .build-simulator .build-tsan cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build
+	rm -rf .build .build-asan .build-fuzz .build-simulator .build-tsan cluster/bench/masters/.build-etcd-load cluster/bench/rpc/.build-grpc-cpp cluster/bench/rpc/grpc-swift/.build
