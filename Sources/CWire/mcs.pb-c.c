@@ -1355,7 +1355,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__has_images_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__has_images_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__search_images_request__field_descriptors[3] =
+static const ProtobufCFieldDescriptor sfmedir__v1__search_images_request__field_descriptors[4] =
 {
   {
     "codes",
@@ -1393,16 +1393,29 @@ static const ProtobufCFieldDescriptor sfmedir__v1__search_images_request__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "maximum_age_milliseconds",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__SearchImagesRequest, maximum_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__search_images_request__field_indices_by_name[] = {
   0,   /* field[0] = codes */
   1,   /* field[1] = count */
+  3,   /* field[3] = maximum_age_milliseconds */
   2,   /* field[2] = with_images */
 };
 static const ProtobufCIntRange sfmedir__v1__search_images_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__search_images_request__descriptor =
 {
@@ -1412,7 +1425,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__search_images_request__descriptor 
   "Sfmedir__V1__SearchImagesRequest",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__SearchImagesRequest),
-  3,
+  4,
   sfmedir__v1__search_images_request__field_descriptors,
   sfmedir__v1__search_images_request__field_indices_by_name,
   1,  sfmedir__v1__search_images_request__number_ranges,
@@ -1522,7 +1535,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__search_result__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__search_result__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__fetch_image_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor sfmedir__v1__fetch_image_request__field_descriptors[2] =
 {
   {
     "image_id",
@@ -1536,14 +1549,27 @@ static const ProtobufCFieldDescriptor sfmedir__v1__fetch_image_request__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "maximum_age_milliseconds",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__FetchImageRequest, maximum_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__fetch_image_request__field_indices_by_name[] = {
   0,   /* field[0] = image_id */
+  1,   /* field[1] = maximum_age_milliseconds */
 };
 static const ProtobufCIntRange sfmedir__v1__fetch_image_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__fetch_image_request__descriptor =
 {
@@ -1553,7 +1579,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__fetch_image_request__descriptor =
   "Sfmedir__V1__FetchImageRequest",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__FetchImageRequest),
-  1,
+  2,
   sfmedir__v1__fetch_image_request__field_descriptors,
   sfmedir__v1__fetch_image_request__field_indices_by_name,
   1,  sfmedir__v1__fetch_image_request__number_ranges,
@@ -1700,7 +1726,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__delete_image_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__delete_image_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__list_images_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor sfmedir__v1__list_images_request__field_descriptors[3] =
 {
   {
     "after",
@@ -1726,15 +1752,28 @@ static const ProtobufCFieldDescriptor sfmedir__v1__list_images_request__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "maximum_age_milliseconds",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ListImagesRequest, maximum_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__list_images_request__field_indices_by_name[] = {
   0,   /* field[0] = after */
   1,   /* field[1] = limit */
+  2,   /* field[2] = maximum_age_milliseconds */
 };
 static const ProtobufCIntRange sfmedir__v1__list_images_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__list_images_request__descriptor =
 {
@@ -1744,7 +1783,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_images_request__descriptor =
   "Sfmedir__V1__ListImagesRequest",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__ListImagesRequest),
-  2,
+  3,
   sfmedir__v1__list_images_request__field_descriptors,
   sfmedir__v1__list_images_request__field_indices_by_name,
   1,  sfmedir__v1__list_images_request__number_ranges,

@@ -1046,7 +1046,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__remove_image_reply__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__remove_image_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__list_own_images_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor sfmedir__v1__list_own_images_request__field_descriptors[3] =
 {
   {
     "after",
@@ -1072,15 +1072,28 @@ static const ProtobufCFieldDescriptor sfmedir__v1__list_own_images_request__fiel
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "maximum_age_milliseconds",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__ListOwnImagesRequest, maximum_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__list_own_images_request__field_indices_by_name[] = {
   0,   /* field[0] = after */
   1,   /* field[1] = limit */
+  2,   /* field[2] = maximum_age_milliseconds */
 };
 static const ProtobufCIntRange sfmedir__v1__list_own_images_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__list_own_images_request__descriptor =
 {
@@ -1090,7 +1103,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__list_own_images_request__descripto
   "Sfmedir__V1__ListOwnImagesRequest",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__ListOwnImagesRequest),
-  2,
+  3,
   sfmedir__v1__list_own_images_request__field_descriptors,
   sfmedir__v1__list_own_images_request__field_indices_by_name,
   1,  sfmedir__v1__list_own_images_request__number_ranges,

@@ -187,7 +187,7 @@ void   sfmedir__v1__get_image_header__free_unpacked
   assert(message->base.descriptor == &sfmedir__v1__get_image_header__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor sfmedir__v1__query_images_header__field_descriptors[3] =
+static const ProtobufCFieldDescriptor sfmedir__v1__query_images_header__field_descriptors[4] =
 {
   {
     "count",
@@ -225,16 +225,29 @@ static const ProtobufCFieldDescriptor sfmedir__v1__query_images_header__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "maximum_age_milliseconds",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__QueryImagesHeader, maximum_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__query_images_header__field_indices_by_name[] = {
   0,   /* field[0] = count */
   2,   /* field[2] = file_bytes */
+  3,   /* field[3] = maximum_age_milliseconds */
   1,   /* field[1] = with_images */
 };
 static const ProtobufCIntRange sfmedir__v1__query_images_header__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__query_images_header__descriptor =
 {
@@ -244,7 +257,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__query_images_header__descriptor =
   "Sfmedir__V1__QueryImagesHeader",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__QueryImagesHeader),
-  3,
+  4,
   sfmedir__v1__query_images_header__field_descriptors,
   sfmedir__v1__query_images_header__field_indices_by_name,
   1,  sfmedir__v1__query_images_header__number_ranges,
@@ -380,7 +393,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__query_result__descriptor =
   (ProtobufCMessageInit) sfmedir__v1__query_result__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor sfmedir__v1__get_image_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor sfmedir__v1__get_image_request__field_descriptors[2] =
 {
   {
     "image_id",
@@ -394,14 +407,27 @@ static const ProtobufCFieldDescriptor sfmedir__v1__get_image_request__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "maximum_age_milliseconds",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Sfmedir__V1__GetImageRequest, maximum_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned sfmedir__v1__get_image_request__field_indices_by_name[] = {
   0,   /* field[0] = image_id */
+  1,   /* field[1] = maximum_age_milliseconds */
 };
 static const ProtobufCIntRange sfmedir__v1__get_image_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor sfmedir__v1__get_image_request__descriptor =
 {
@@ -411,7 +437,7 @@ const ProtobufCMessageDescriptor sfmedir__v1__get_image_request__descriptor =
   "Sfmedir__V1__GetImageRequest",
   "sfmedir.v1",
   sizeof(Sfmedir__V1__GetImageRequest),
-  1,
+  2,
   sfmedir__v1__get_image_request__field_descriptors,
   sfmedir__v1__get_image_request__field_indices_by_name,
   1,  sfmedir__v1__get_image_request__number_ranges,

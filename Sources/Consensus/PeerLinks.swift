@@ -220,15 +220,38 @@ private final class PeerLink: Sendable {
     if let open = openCall.withLock({ $0 }) {
       if now - open.sinceNanoseconds < Self.callNanoseconds { return open.call }
       openCall.withLock { $0 = nil }
-      // Dropped before it is answered, it would be cancelled, with what the other side has not read yet.
-      Task {
-        try? await open.call.finishSending()
-        _ = try? await open.call.receiveOnly()
-      }
+      end(open.call)
     }
     let call = try await channel.open(
       ConsensusMethods.exchange, CallOptions(timeout: Self.callTimeout))
     openCall.withLock { $0 = OpenCall(call: call, sinceNanoseconds: now) }
+    Task { [weak self] in
+      repeat {
+        try? await Task.sleep(for: .nanoseconds(Self.callNanoseconds))
+      } while self?.isStillOpen(since: now) ?? false
+    }
     return call
+  }
+
+  /// A call with nothing to send ends here: a node that is told to stop would wait for it.
+  private func isStillOpen(since begin: UInt64) -> Bool {
+    let (isOpen, idle) = state.withLock { state -> (Bool, OpenCall?) in
+      openCall.withLock { open in
+        guard let current = open, current.sinceNanoseconds == begin else { return (false, nil) }
+        if state.isRunning { return (true, nil) }
+        open = nil
+        return (false, current)
+      }
+    }
+    if let idle { end(idle.call) }
+    return isOpen
+  }
+
+  /// Dropped before it is answered, it would be cancelled, with what the other side has not read yet.
+  private func end(_ call: ClientCall<RaftMessages, Empty>) {
+    Task {
+      try? await call.finishSending()
+      _ = try? await call.receiveOnly()
+    }
   }
 }

@@ -4,7 +4,8 @@ import Replication
 /// What was decided goes to the state machine, a batch at a time.
 extension ReplicaDriver {
   private static var maximumBatch: Int { 1024 }
-  private static var checkpointInterval: UInt64 { 4096 }
+  /// The log cannot be let go of before the state is durable.
+  private var checkpointInterval: UInt64 { replica.raft.configuration.compactionStep }
 
   func queue(_ entries: [Entry], _ first: Index, _ proposals: [Replica.Proposal]) {
     // A witness has nothing to apply them to.
@@ -67,7 +68,7 @@ extension ReplicaDriver {
   }
 
   private func checkpointIfDue() {
-    guard appliedSinceCheckpoint >= Self.checkpointInterval, !isCheckpointing, !isWritingSnapshot
+    guard appliedSinceCheckpoint >= checkpointInterval, !isCheckpointing, !isWritingSnapshot
     else { return }
     appliedSinceCheckpoint = 0
     isCheckpointing = true

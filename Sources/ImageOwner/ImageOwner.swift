@@ -27,7 +27,7 @@ public final class ImageOwner: Sendable {
 
   public init(
     identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
-    model: HashModel, keys: KeySource, master: ServiceClient,
+    model: HashModel, keys: KeySource, master: ServiceClient, anyMaster: ServiceClient? = nil,
     limits: ImageOwnerLimits = ImageOwnerLimits(),
     entropy: any Entropy = SystemEntropy(), logger: Logger
   ) {
@@ -49,7 +49,7 @@ public final class ImageOwner: Sendable {
     status = NodeStatus(
       identity: identity, certificateExpiresAtMilliseconds: certificateExpiresAtMilliseconds,
       modelVersion: model.version, keys: keys, master: master)
-    listing = ImageListing(master: master, keys: keys)
+    listing = ImageListing(masters: MasterReads(leader: master, any: anyMaster), keys: keys)
   }
 
   /// Uploads under way and the bytes that they hold.

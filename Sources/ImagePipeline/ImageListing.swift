@@ -4,15 +4,15 @@ import RPC
 
 /// Pages of stored images with their tags opened, for owners and users alike.
 public struct ImageListing: Sendable {
-  private let master: ServiceClient
+  private let masters: MasterReads
   private let keys: KeySource
 
   public static let maximumLimit: UInt32 = 1000
   /// Answers stay well below one frame, whatever the tags hold.
   private static let maximumReplyBytes = 512 << 10
 
-  public init(master: ServiceClient, keys: KeySource) {
-    self.master = master
+  public init(masters: MasterReads, keys: KeySource) {
+    self.masters = masters
     self.keys = keys
   }
 
@@ -28,6 +28,7 @@ public struct ImageListing: Sendable {
     var replyBytes = 0
     var question = ListImagesRequest()
     question.after = request.after
+    question.maximumAgeMilliseconds = request.maximumAgeMilliseconds
     repeat {
       question.limit = limit
       let records = try await ask(question, context)
@@ -52,9 +53,10 @@ public struct ImageListing: Sendable {
   private func ask(
     _ question: ListImagesRequest, _ context: CallContext
   ) async throws -> ListImagesReply {
-    try await Retry.briefly.run(within: context) {
-      try await master.unary(
-        MasterCloudMethods.listImages, question, CallOptions(within: context))
+    try await masters.ask(
+      maximumAgeMilliseconds: question.maximumAgeMilliseconds, within: context
+    ) {
+      try await $0.unary(MasterCloudMethods.listImages, question, CallOptions(within: context))
     }
   }
 

@@ -43,6 +43,8 @@ public final class ImageNode: Sendable {
   public let model: HashModel
   public let keys: KeySource
   public let master: ServiceClient
+  /// Whichever master answers, for questions whose answers may be of some age.
+  public let anyMaster: ServiceClient
   private let settings: ImageNodeSettings
   private let group: EventLoopGroup
   private let logger: Logger
@@ -85,6 +87,9 @@ public final class ImageNode: Sendable {
         channel: keyControl, identity: node.identity, timeout: Self.keyFetchTimeout)
     }
     master = .masters(
+      settings.masters, tls: tls, cluster: settings.cluster, group: group, logger: logger,
+      limits: settings.limits)
+    anyMaster = .anyMaster(
       settings.masters, tls: tls, cluster: settings.cluster, group: group, logger: logger,
       limits: settings.limits)
   }
@@ -143,6 +148,7 @@ public final class ImageNode: Sendable {
     let server = server.withLock { $0 }
     await server?.shutdown(graceMilliseconds: graceMilliseconds)
     master.close()
+    anyMaster.close()
   }
 
   /// A node may be started before the key control entity is.

@@ -14,7 +14,7 @@ extension ImageUser {
     guard let imageID = ImageID(request.imageID) else {
       throw RPCError(.invalidArgument, "an image id has 16 bytes, not \(request.imageID.count)")
     }
-    let fetched = try await fetch(imageID, call.context)
+    let fetched = try await fetch(imageID, request.maximumAgeMilliseconds, call.context)
     let opener = await opener(for: fetched.record)
     let record = try opener.open(fetched.record)
     guard record.sealedBytes <= UInt64(maximumSealedBytes) else {
@@ -35,12 +35,15 @@ extension ImageUser {
     try await call.send(inPieces: file)
   }
 
-  private func fetch(_ imageID: ImageID, _ context: CallContext) async throws -> Fetched {
-    try await Retry.briefly.run(within: context) { [master] in
+  private func fetch(
+    _ imageID: ImageID, _ maximumAgeMilliseconds: UInt64, _ context: CallContext
+  ) async throws -> Fetched {
+    try await reads.ask(maximumAgeMilliseconds: maximumAgeMilliseconds, within: context) { master in
       let call = try await master.open(
         MasterCloudMethods.fetchImage, CallOptions(within: context))
       var request = FetchImageRequest()
       request.imageID = imageID.bytes
+      request.maximumAgeMilliseconds = maximumAgeMilliseconds
       try await call.sendLast(request)
       guard let record = try await call.receiveMessage()?.record else {
         throw RPCError(.internalError, "the master sent no record of \(imageID)")

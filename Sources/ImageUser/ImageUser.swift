@@ -11,6 +11,7 @@ public final class ImageUser: Sendable {
   let model: HashModel
   let keys: KeySource
   let master: ServiceClient
+  let reads: MasterReads
   let limits: ImageUserLimits
   let logger: Logger
   /// Queries being decoded and hashed.
@@ -22,13 +23,14 @@ public final class ImageUser: Sendable {
 
   public init(
     identity: Identity, certificateExpiresAtMilliseconds: @escaping @Sendable () -> UInt64,
-    model: HashModel, keys: KeySource, master: ServiceClient,
+    model: HashModel, keys: KeySource, master: ServiceClient, anyMaster: ServiceClient? = nil,
     limits: ImageUserLimits = ImageUserLimits(),
     logger: Logger
   ) {
     self.model = model
     self.keys = keys
     self.master = master
+    reads = MasterReads(leader: master, any: anyMaster)
     self.limits = limits
     self.logger = logger
     computing = AdmissionGate(
@@ -40,7 +42,7 @@ public final class ImageUser: Sendable {
     status = NodeStatus(
       identity: identity, certificateExpiresAtMilliseconds: certificateExpiresAtMilliseconds,
       modelVersion: model.version, keys: keys, master: master)
-    listing = ImageListing(master: master, keys: keys)
+    listing = ImageListing(masters: reads, keys: keys)
   }
 
   /// Images in memory and the bytes that they hold.

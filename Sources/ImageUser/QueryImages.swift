@@ -24,6 +24,7 @@ extension ImageUser {
     request.codes = try await codes(of: call, header)
     request.count = header.count
     request.withImages = header.withImages
+    request.maximumAgeMilliseconds = header.maximumAgeMilliseconds
     let search = try await begin(request, call.context)
     let relay = ResultRelay(user: self, search: search, withImages: header.withImages)
     let sent = try await relay.run(to: call)
@@ -54,7 +55,9 @@ extension ImageUser {
   private func begin(
     _ request: SearchImagesRequest, _ context: CallContext
   ) async throws -> Search {
-    try await Retry.briefly.run(within: context) { [master] in
+    try await reads.ask(
+      maximumAgeMilliseconds: request.maximumAgeMilliseconds, within: context
+    ) { master in
       let call = try await master.open(
         MasterCloudMethods.searchImages, CallOptions(within: context))
       try await call.sendLast(request)

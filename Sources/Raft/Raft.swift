@@ -4,7 +4,7 @@
 public struct Raft: Sendable {
   public let id: NodeID
   public let isWitness: Bool
-  let configuration: RaftConfiguration
+  package let configuration: RaftConfiguration
   public internal(set) var hardState: HardState
   public internal(set) var role = Leadership.Role.follower
   public internal(set) var leader: NodeID?

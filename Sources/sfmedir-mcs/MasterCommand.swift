@@ -56,7 +56,7 @@ struct MasterCommand: AsyncParsableCommand {
     do {
       settings = try MasterSettings(path: config, isWitness: witness)
       if initialize {
-        try settings.initialize(joins: join)
+        try await settings.initialize(joins: join)
         print("\(settings.common.node): its log is made")
         return
       }

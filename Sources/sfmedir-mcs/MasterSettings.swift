@@ -105,7 +105,7 @@ struct MasterSettings: Sendable {
   }
 
   /// Makes the node's log.
-  func initialize(joins: Bool) throws {
+  func initialize(joins: Bool) async throws {
     guard !master.members.isEmpty else {
       throw ConfigurationError.invalid(
         path: common.stateDirectory, key: "masters", line: nil,
@@ -120,7 +120,7 @@ struct MasterSettings: Sendable {
           "holds the state of a master already: a node is made once, and one that has lost its log is replaced"
       )
     }
-    try ConsensusFolder.create(
+    try await ConsensusFolder.create(
       in: common.stateDirectory, cluster: common.cluster, node: common.node,
       members: joins ? [] : master.members)
   }

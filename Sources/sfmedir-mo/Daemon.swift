@@ -42,7 +42,8 @@ struct ImageOwnerDaemon: RunningDaemon {
       certificateExpiresAtMilliseconds: { [certificates = node.certificates] in
         certificates.identity.expiresAtMilliseconds
       }, model: node.model,
-      keys: node.keys, master: node.master, limits: settings.limits, logger: context.logger)
+      keys: node.keys, master: node.master, anyMaster: node.anyMaster, limits: settings.limits,
+      logger: context.logger)
     try node.serve(settings.common.serverConfiguration(logger: context.logger)) {
       service.register(in: &$0)
     }

@@ -26,7 +26,7 @@ enum LoneVoter {
   ) async throws -> ConsensusLog {
     let member = Member(id: "mcs-1", role: .data)
     if !ConsensusFolder.exists(in: directory) {
-      try ConsensusFolder.create(
+      try await ConsensusFolder.create(
         in: directory, cluster: cluster, node: "mcs-1", members: [member])
     }
     let leadership = LeadershipWatch()

@@ -97,6 +97,7 @@ import Testing
       let commands = Self.commands(entropy, count: 120)
       let directory = try TemporaryDirectory("state")
       let one = try ClusterState(path: directory.path("one.sqlite"))
+      try await one.fillIndex()
       _ = try await one.apply(commands, first: 1)
       var two = try ClusterState(path: directory.path("two.sqlite"))
       var index = 0
@@ -104,20 +105,26 @@ import Testing
         let count = min(commands.count - index, 1 + Int(entropy.uniform(below: 20)))
         _ = try await two.apply(Array(commands[index..<index + count]), first: UInt64(index + 1))
         index += count
-        if entropy.uniform(below: 4) == 0 {
-          two = try ClusterState(path: directory.path("two.sqlite"))
+        // Filled a little at a time, while the state changes before and behind that place.
+        if entropy.uniform(below: 3) == 0 { _ = try await two.fillMore() }
+        if entropy.uniform(below: 8) == 0 {
+          two = try ClusterState(path: directory.path("two.sqlite"), indexedAtOnce: 3)
         }
       }
+      try await two.fillIndex()
       #expect(try await Self.contents(one) == Self.contents(two))
       // The index over the state is the state's own: rebuilt or kept up, searches agree.
       let rebuilt = try ClusterState(path: directory.path("one.sqlite"))
+      try await rebuilt.fillIndex()
       for code in 0..<6 {
         var masked = MaskedCode()
         (masked.modelVersion, masked.indexKeyVersion, masked.bits) = ("model-a", 1, 16)
         masked.code = UInt64(code)
         let kept = try await one.search([masked], count: 20).map(\.record.imageID)
         let fresh = try await rebuilt.search([masked], count: 20).map(\.record.imageID)
+        let filled = try await two.search([masked], count: 20).map(\.record.imageID)
         #expect(kept == fresh)
+        #expect(filled == fresh)
         #expect(Set(kept).count == kept.count)
       }
     }
@@ -253,6 +260,13 @@ import Testing
     }
     #expect(try await receiver.appliedIndex() == 7)
     try await receiver.install(directory.path("sent"), base: base)
+    // What can be found there is what the sender has, too.
+    try await sender.fillIndex()
+    var code = MaskedCode()
+    (code.modelVersion, code.indexKeyVersion, code.bits) = ("model-a", 1, 16)
+    let found = try await receiver.search([code], count: 1000).map(\.record.imageID)
+    #expect(try await found == sender.search([code], count: 1000).map(\.record.imageID))
+    #expect(!found.isEmpty)
     #expect(try await Self.contents(receiver) == Self.contents(sender))
     #expect(try await receiver.base() == base)
     // After a restart too, and with the same future.

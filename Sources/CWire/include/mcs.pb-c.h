@@ -140,10 +140,14 @@ struct  Sfmedir__V1__SearchImagesRequest
    * False: records only, no image bytes.
    */
   protobuf_c_boolean with_images;
+  /*
+   * Not 0: any master may answer from a state that is at most so old.
+   */
+  uint64_t maximum_age_milliseconds;
 };
 #define SFMEDIR__V1__SEARCH_IMAGES_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__search_images_request__descriptor) \
-    , 0,NULL, 0, 0 }
+    , 0,NULL, 0, 0, 0 }
 
 
 struct  Sfmedir__V1__SearchResult
@@ -168,10 +172,14 @@ struct  Sfmedir__V1__FetchImageRequest
 {
   ProtobufCMessage base;
   ProtobufCBinaryData image_id;
+  /*
+   * Not 0: any master may answer from a state that is at most so old.
+   */
+  uint64_t maximum_age_milliseconds;
 };
 #define SFMEDIR__V1__FETCH_IMAGE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__fetch_image_request__descriptor) \
-    , {0,NULL} }
+    , {0,NULL}, 0 }
 
 
 struct  Sfmedir__V1__FetchImageHeader
@@ -218,10 +226,14 @@ struct  Sfmedir__V1__ListImagesRequest
    */
   ProtobufCBinaryData after;
   uint32_t limit;
+  /*
+   * Not 0: any master may answer from a state that is at most so old.
+   */
+  uint64_t maximum_age_milliseconds;
 };
 #define SFMEDIR__V1__LIST_IMAGES_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__list_images_request__descriptor) \
-    , {0,NULL}, 0 }
+    , {0,NULL}, 0, 0 }
 
 
 struct  Sfmedir__V1__ListImagesReply

@@ -149,10 +149,14 @@ struct  Sfmedir__V1__ListOwnImagesRequest
   ProtobufCMessage base;
   ProtobufCBinaryData after;
   uint32_t limit;
+  /*
+   * Not 0: any master may answer from a state that is at most so old.
+   */
+  uint64_t maximum_age_milliseconds;
 };
 #define SFMEDIR__V1__LIST_OWN_IMAGES_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__list_own_images_request__descriptor) \
-    , {0,NULL}, 0 }
+    , {0,NULL}, 0, 0 }
 
 
 struct  Sfmedir__V1__OwnImage

@@ -38,10 +38,14 @@ struct  Sfmedir__V1__QueryImagesHeader
    */
   protobuf_c_boolean with_images;
   uint64_t file_bytes;
+  /*
+   * Not 0: any master may answer from a state that is at most so old.
+   */
+  uint64_t maximum_age_milliseconds;
 };
 #define SFMEDIR__V1__QUERY_IMAGES_HEADER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__query_images_header__descriptor) \
-    , 0, 0, 0 }
+    , 0, 0, 0, 0 }
 
 
 struct  Sfmedir__V1__QueryResult
@@ -68,10 +72,14 @@ struct  Sfmedir__V1__GetImageRequest
 {
   ProtobufCMessage base;
   ProtobufCBinaryData image_id;
+  /*
+   * Not 0: any master may answer from a state that is at most so old.
+   */
+  uint64_t maximum_age_milliseconds;
 };
 #define SFMEDIR__V1__GET_IMAGE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&sfmedir__v1__get_image_request__descriptor) \
-    , {0,NULL} }
+    , {0,NULL}, 0 }
 
 
 struct  Sfmedir__V1__GetImageHeader

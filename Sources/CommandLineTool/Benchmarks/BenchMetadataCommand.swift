@@ -10,7 +10,7 @@ struct BenchMetadataCommand: ToolCommand {
     discussion: """
       Starts a cluster of its own in a temporary folder (TMPDIR chooses the disk), and takes it away \
       afterwards. A write sets an owner's quota: an entry of the masters' log, durable at two voters and \
-      applied before it is acknowledged. A read asks for a list with one image, and is answered as of now. \
+      applied before it is acknowledged. A read asks for images that miss shadows, of which there are none, and is answered as of now. \
       Every caller waits for its answer before it asks again; all share one connection.
 
       'make bench-metadata' measures etcd in the same run.

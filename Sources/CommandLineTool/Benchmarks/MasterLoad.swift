@@ -85,9 +85,9 @@ struct QuotaWrites: Sendable {
 
   /// Asks for one thing, and is answered as of now whatever else goes on.
   func read(_ caller: Int, _ number: UInt64) async throws {
-    var request = ListImagesRequest()
+    var request = ListEndangeredRequest()
     request.limit = 1
     _ = try await masters.unary(
-      MasterCloudMethods.listImages, request, CallOptions(timeout: timeout))
+      MasterCloudMethods.listEndangered, request, CallOptions(timeout: timeout))
   }
 }

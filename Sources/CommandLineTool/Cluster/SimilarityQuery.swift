@@ -9,6 +9,8 @@ struct SimilarityQuery {
   let timeouts: CallTimeouts
   let count: Int
   let withImages: Bool
+  /// 0: as of now.
+  var maximumAgeMilliseconds: UInt64 = 0
 
   typealias Call = ClientCall<QueryImagesHeader, QueryResult>
 
@@ -28,6 +30,7 @@ struct SimilarityQuery {
       header.count = UInt32(count)
       header.withImages = withImages
       header.fileBytes = sizeBytes
+      header.maximumAgeMilliseconds = maximumAgeMilliseconds
       try await call.send(header)
       try await call.sendFile(path, sizeBytes: sizeBytes)
       while let result = try await call.receiveMessage() { try await handle(result, call) }

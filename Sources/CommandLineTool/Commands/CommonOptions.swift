@@ -43,6 +43,24 @@ public struct ConnectionOptions: ParsableArguments, Sendable {
   }
 }
 
+/// Options of every command that asks the masters what is there.
+struct AgeOptions: ParsableArguments, Sendable {
+  @Option(
+    help: ArgumentHelp(
+      "Let any master answer, from a state at most so old (default: the leader, as of now).",
+      valueName: "seconds"))
+  var maxAge: Double?
+
+  mutating func validate() throws {
+    if let maxAge, !(0.001...86_400).contains(maxAge) {
+      throw ValidationError("--max-age is 0.001 to 86400 seconds, not \(maxAge)")
+    }
+  }
+
+  /// 0: as of now.
+  var milliseconds: UInt64 { maxAge.map { UInt64(($0 * 1000).rounded()) } ?? 0 }
+}
+
 /// A command whose errors are told in one way, with an exit code.
 protocol ToolCommand: AsyncParsableCommand, Sendable {
   var outputOptions: OutputOptions { get }

@@ -35,6 +35,7 @@ struct GetCommand: ToolCommand {
 
   @OptionGroup var outputOptions: OutputOptions
   @OptionGroup var connection: ConnectionOptions
+  @OptionGroup var age: AgeOptions
 
   @Argument(help: "The image's id, 32 hexadecimal digits.") var id: ImageIDArgument
 
@@ -62,6 +63,7 @@ struct GetCommand: ToolCommand {
     let cluster = try await connection.connect(output)
     var request = GetImageRequest()
     request.imageID = id.bytes
+    request.maximumAgeMilliseconds = age.milliseconds
     do {
       let call = try await cluster.imageUser().open(
         ImageUserMethods.getImage,

@@ -20,6 +20,7 @@ struct ListCommand: ToolCommand {
 
   @OptionGroup var outputOptions: OutputOptions
   @OptionGroup var connection: ConnectionOptions
+  @OptionGroup var age: AgeOptions
 
   @Flag(help: "Images of every owner, as the image user sees them.") var all = false
 
@@ -32,6 +33,7 @@ struct ListCommand: ToolCommand {
     var images: [OwnImage] = []
     var request = ListOwnImagesRequest()
     request.limit = Self.pageImages
+    request.maximumAgeMilliseconds = age.milliseconds
     while true {
       let reply: ListOwnImagesReply
       do {

@@ -28,6 +28,7 @@ struct QueryCommand: ToolCommand {
 
   @OptionGroup var outputOptions: OutputOptions
   @OptionGroup var connection: ConnectionOptions
+  @OptionGroup var age: AgeOptions
 
   @Argument(help: "The query: DICOM, PNG or JPEG.") var image: String
 
@@ -57,7 +58,7 @@ struct QueryCommand: ToolCommand {
     var results: [QueryAnswer] = []
     let query = SimilarityQuery(
       channel: try cluster.imageUser(), timeouts: connection.timeouts, count: count,
-      withImages: out != nil || montage != nil)
+      withImages: out != nil || montage != nil, maximumAgeMilliseconds: age.milliseconds)
     try await query.run(path: image, sizeBytes: sizeBytes) {
       result, call async throws -> Void in
       var answer = QueryAnswer(result: result)

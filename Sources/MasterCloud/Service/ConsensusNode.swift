@@ -24,12 +24,19 @@ final class ConsensusNode<Machine: ReplicatedStateMachine>: Sendable {
     onHalt: @escaping @Sendable (String) -> Void
   ) async throws {
     let id = NodeID(node)
+    let begin = SystemClock().monotonicNanoseconds()
     let (journal, stored) = try await offload { () throws -> (JournalBox, StoredLog) in
       let (journal, stored) = try Journal.open(
         directory: ConsensusFolder.path(in: directory), disk: SystemDisk(), cluster: cluster,
         node: id)
       return (JournalBox(journal), try journal.reconcile(stored, with: state))
     }
+    logger.notice(
+      "the log is open",
+      metadata: [
+        "entries": "\(stored.entries.count)", "behind": "\(stored.base.position.index)",
+        "after_milliseconds": "\((SystemClock().monotonicNanoseconds() - begin) / 1_000_000)",
+      ])
     // What a transfer left that a crash cut short.
     for name in ["snapshot.incoming", "snapshot.outgoing"] {
       for suffix in ["", "-wal", "-shm"] { unlink("\(directory)/\(name)\(suffix)") }
@@ -73,17 +80,23 @@ private struct JournalBox: @unchecked Sendable {
 public enum ConsensusFolder {
   static func path(in directory: String) -> String { directory + "/raft" }
 
-  /// Makes a new voter. Blocks.
+  /// Makes a new voter.
   ///
   /// It is done once in the life of a node: one that has lost its folder has lost what it promised, and must come
   /// back under another name.
   /// - Parameter members: of a cluster that begins, the same for all; none for a node that takes another's place.
   public static func create(
     in directory: String, cluster: String, node: String, members: [Member]
-  ) throws {
-    _ = try Journal.create(
-      directory: path(in: directory), disk: SystemDisk(), cluster: cluster, node: NodeID(node),
-      membership: Membership(members))
+  ) async throws {
+    let made = try await offload {
+      JournalBox(
+        try Journal.create(
+          directory: path(in: directory), disk: SystemDisk(), cluster: cluster,
+          node: NodeID(node), membership: Membership(members)
+        ).0)
+    }
+    // Whoever opens it next must not find it in use.
+    await made.journal.close()
   }
 
   public static func exists(in directory: String) -> Bool {

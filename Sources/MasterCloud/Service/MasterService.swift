@@ -61,12 +61,10 @@ public final class MasterService: Sendable {
     if configuration.members.isEmpty && !ConsensusFolder.exists(in: directory)
       && !Self.hasState(directory)
     {
-      try await offload {
-        try ConsensusFolder.create(
-          in: directory, cluster: cluster, node: node, members: members)
-      }
+      try await ConsensusFolder.create(
+        in: directory, cluster: cluster, node: node, members: members)
     }
-    let state = try ClusterState(path: directory + "/state.sqlite")
+    let state = try await offload { try ClusterState(path: directory + "/state.sqlite") }
     self.state = state
     let leadership = LeadershipWatch()
     self.leadership = leadership
@@ -140,12 +138,26 @@ public final class MasterService: Sendable {
       }
       await end()
     }
-    background.withLock { $0 = [watching, leading] }
+    background.withLock { $0 += [watching, leading] }
+  }
+
+  private static func fillIndex(of state: ClusterState, _ logger: Logger) async {
+    let clock = SystemClock()
+    let begin = clock.monotonicNanoseconds()
+    do {
+      guard try await state.fillIndex() else { return }
+      let milliseconds = (clock.monotonicNanoseconds() - begin) / 1_000_000
+      logger.notice("images can be searched", metadata: ["after_milliseconds": "\(milliseconds)"])
+    } catch {
+      logger.error("images cannot be searched", metadata: ["reason": "\(error)"])
+    }
   }
 
   /// Takes part in the consensus from here on. A master that is alone leads on return.
   func startLog() async {
     voter.start()
+    let indexing = Task { [state, logger] in await Self.fillIndex(of: state, logger) }
+    background.withLock { $0.append(indexing) }
     guard configuration.members.isEmpty else { return }
     await leadership.waitUntilLeading()
     await Self.waitUntilCurrent(log)
@@ -319,8 +331,9 @@ public final class MasterService: Sendable {
   // MARK: finding and fetching
 
   private func fetchImage(_ call: ServerCall<FetchImageRequest, FetchImageHeader>) async throws {
-    let id = try RecordRules.imageID(try await call.receiveMessage().imageID)
-    try await log.readBarrier()
+    let request = try await call.receiveMessage()
+    let id = try RecordRules.imageID(request.imageID)
+    try await log.readBarrier(maximumAgeMilliseconds: request.maximumAgeMilliseconds)
     guard let image = try await state.image(id.bytes) else {
       throw RPCError(.notFound, "no image \(id) is stored", reason: "NoSuchImage")
     }
@@ -343,7 +356,7 @@ public final class MasterService: Sendable {
       throw RPCError(.invalidArgument, "a search has 1 to 256 codes")
     }
     for code in request.codes { try RecordRules.check(code) }
-    try await log.readBarrier()
+    try await log.readBarrier(maximumAgeMilliseconds: request.maximumAgeMilliseconds)
     let hits = try await state.search(request.codes, count: Int(request.count))
     if request.withImages {
       try await sendInOrder(hits, on: call)
@@ -432,7 +445,7 @@ public final class MasterService: Sendable {
   private func listImages(
     _ request: ListImagesRequest, _ context: CallContext
   ) async throws -> ListImagesReply {
-    try await log.readBarrier()
+    try await log.readBarrier(maximumAgeMilliseconds: request.maximumAgeMilliseconds)
     let limit =
       request.limit == 0 ? Self.maximumListed : min(Int(request.limit), Self.maximumListed)
     // An owner sees its own images only.

@@ -1,26 +1,12 @@
 import Base
 import Consensus
 import Glibc
-import HammingIndex
 import Messages
 import RPC
 import Raft
 
 /// The state machine and the search index over it, on a thread of their own.
 actor ClusterState: ReplicatedStateMachine {
-  /// Codes can be compared only within one model, one masking key and one length.
-  struct CodeSpace: Hashable, Sendable {
-    var modelVersion: String
-    var indexKeyVersion: UInt32
-    var bits: UInt32
-
-    init(_ code: MaskedCode) {
-      modelVersion = code.modelVersion
-      indexKeyVersion = code.indexKeyVersion
-      bits = code.bits
-    }
-  }
-
   struct Hit: Sendable {
     var record: ImageRecord
     var distance: Int
@@ -34,46 +20,57 @@ actor ClusterState: ReplicatedStateMachine {
 
   private static let markInterval: UInt64 = 64
   private static let maximumMarks = 128
-  private var indices: [CodeSpace: HammingIndex<ImageID>] = [:]
+  private var index = SearchIndex()
+  /// Another state has another index: what fills the old one ends.
+  private var indexGeneration = 0
+  private var indexFailure: DatabaseError?
+  private var waitingForIndex: [CheckedContinuation<Void, Never>] = []
+  private let indexedAtOnce: Int
 
   nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
-  init(path: String) throws {
+  /// - Parameter indexedAtOnce: images read at once for the index: who wants the state waits no longer than that takes.
+  init(path: String, indexedAtOnce: Int = 1000) throws {
     self.path = path
+    self.indexedAtOnce = indexedAtOnce
     machine = try StateMachine(path: path)
-    indices = try Self.indices(of: machine)
-  }
-
-  private static func indices(
-    of machine: StateMachine
-  ) throws -> [CodeSpace: HammingIndex<ImageID>] {
-    var indices: [CodeSpace: HammingIndex<ImageID>] = [:]
-    var after: [UInt8] = []
-    while true {
-      let records = try machine.records(after: after, limit: 1000, owner: nil)
-      for record in records { insert(record, into: &indices) }
-      guard let last = records.last else { return indices }
-      after = last.imageID
-    }
   }
 
   deinit { thread.stop() }
 
-  private static func insert(
-    _ record: ImageRecord, into indices: inout [CodeSpace: HammingIndex<ImageID>]
-  ) {
-    guard let id = ImageID(record.imageID) else {
-      preconditionFailure("a committed image id of \(record.imageID.count) bytes")
+  // MARK: the search index
+
+  /// Reads the codes of all images, while everything but a search goes on.
+  ///
+  /// - Returns: once a search is possible; false where another state came in between, which is read for itself.
+  @discardableResult
+  nonisolated func fillIndex() async throws -> Bool {
+    let generation = await indexGeneration
+    while try await fillMore(generation) {
+      if Task.isCancelled { return false }
     }
-    for code in record.codes {
-      let space = CodeSpace(code)
-      do {
-        try indices[space, default: HammingIndex(bitCount: Int(code.bits))].insert(
-          id, code: code.code)
-      } catch {
-        preconditionFailure("a committed code does not fit \(code.bits) bits: \(error)")
-      }
+    return await indexGeneration == generation
+  }
+
+  /// False where nothing is left to do, for this state or at all.
+  func fillMore(_ generation: Int? = nil) throws -> Bool {
+    guard generation ?? indexGeneration == indexGeneration, let after = index.filledThrough else {
+      return false
     }
+    do throws(DatabaseError) {
+      index.fill(try machine.recordsForIndex(after: after, limit: indexedAtOnce))
+    } catch {
+      indexFailure = error
+      endWaitingForIndex()
+      throw error
+    }
+    if index.isWhole { endWaitingForIndex() }
+    return !index.isWhole
+  }
+
+  private func endWaitingForIndex() {
+    for waiter in waitingForIndex { waiter.resume() }
+    waitingForIndex = []
   }
 
   func appliedIndex() throws -> UInt64 { try machine.appliedIndex() }
@@ -132,7 +129,7 @@ actor ClusterState: ReplicatedStateMachine {
     for (offset, (command, outcome)) in zip(commands, outcomes).enumerated() {
       guard let outcome, outcome.status == 0 else { continue }
       if let record = command.commitUpload?.record, !outcome.existed {
-        Self.insert(record, into: &indices)
+        index.insert(record)
       } else if command.deleteImage != nil, outcome.existed {
         remove(command, deleted[offset], among: commands[..<offset])
       }
@@ -147,8 +144,7 @@ actor ClusterState: ReplicatedStateMachine {
     let id = command.deleteImage?.imageID
     let committed = earlier.last { $0.commitUpload?.record?.imageID == id }?.commitUpload?.record
     let record = committed ?? record
-    guard let record, let imageID = ImageID(record.imageID) else { return }
-    for code in record.codes { indices[CodeSpace(code)]?.remove(imageID) }
+    if let record { index.remove(record) }
   }
 
   func contains(_ ids: [[UInt8]], owner: String) throws -> [Bool] {
@@ -248,22 +244,20 @@ actor ClusterState: ReplicatedStateMachine {
     try disk.rename(file, to: path)
     try disk.synchronizeDirectory(directory)
     machine = try StateMachine(path: path)
-    indices = try Self.indices(of: machine)
+    index = SearchIndex()
+    indexGeneration += 1
     recentMarks = []
+    Task { [weak self] in try await self?.fillIndex() }
   }
 
-  /// The nearest records over all code spaces asked for; by distance, then by id.
-  func search(_ codes: [MaskedCode], count: Int) throws -> [Hit] {
-    var best: [ImageID: Int] = [:]
-    for code in codes {
-      guard let index = indices[CodeSpace(code)] else { continue }
-      for hit in try index.nearest(to: code.code, limit: count) {
-        best[hit.id] = min(best[hit.id] ?? .max, hit.distance)
-      }
+  /// The nearest records over all code spaces asked for; by distance, then by id. Waits for the index after a start.
+  func search(_ codes: [MaskedCode], count: Int) async throws -> [Hit] {
+    while !index.isWhole {
+      if let indexFailure { throw indexFailure }
+      await withCheckedContinuation { waitingForIndex.append($0) }
     }
-    let ranked = best.sorted { ($0.value, $0.key) < ($1.value, $1.key) }.prefix(count)
     var hits: [Hit] = []
-    for (id, distance) in ranked {
+    for (id, distance) in try index.nearest(to: codes, count: count) {
       guard let image = try machine.image(id.bytes) else {
         preconditionFailure("the index names \(id), the state does not")
       }

@@ -18,6 +18,12 @@ protocol ReplicatedLog: Sendable {
 }
 
 extension ReplicatedLog {
+  /// - Parameter maximumAgeMilliseconds: as requests carry it: 0 for the state of now, which only the leader knows.
+  func readBarrier(maximumAgeMilliseconds: UInt64) async throws(RPCError) {
+    if maximumAgeMilliseconds == 0 { return try await readBarrier() }
+    try await readBarrier(noOlderThan: maximumAgeMilliseconds)
+  }
+
   /// Proposes the command of which `set` fills in the field, with the time of now.
   ///
   /// - Returns: what applying it answered, a refusal too: that is the caller's to check.

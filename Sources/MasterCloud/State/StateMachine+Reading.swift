@@ -76,6 +76,21 @@ extension StateMachine {
     return try encoded.map { try ImageRecord(decoding: $0) }
   }
 
+  /// Ids and codes of the images behind this one.
+  func recordsForIndex(after id: [UInt8], limit: Int) throws(DatabaseError) -> [ImageRecord] {
+    var records: [ImageRecord] = []
+    try database.query(
+      "SELECT record FROM images WHERE image_id > ?1 ORDER BY image_id LIMIT ?2",
+      [.blob(id), .integer(Int64(limit))]
+    ) { (row) throws(DatabaseError) in
+      guard let record = try? ImageRecord(decoding: row.blob(0)) else {
+        throw DatabaseError(code: 0, description: "the record of a stored image cannot be read")
+      }
+      records.append(record)
+    }
+    return records
+  }
+
   func imageIDs(after id: [UInt8], limit: Int) throws(DatabaseError) -> [[UInt8]] {
     var ids: [[UInt8]] = []
     try database.query(

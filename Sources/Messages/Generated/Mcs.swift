@@ -100,6 +100,7 @@ public struct SearchImagesRequest: WireMessage, Equatable {
   public var codes: [MaskedCode] = []
   public var count: UInt32 = 0
   public var withImages: Bool = false
+  public var maximumAgeMilliseconds: UInt64 = 0
 
   public init() {}
 
@@ -109,6 +110,7 @@ public struct SearchImagesRequest: WireMessage, Equatable {
     }
     count = c.pointee.count
     withImages = c.pointee.with_images != 0
+    maximumAgeMilliseconds = c.pointee.maximum_age_milliseconds
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__SearchImagesRequest> {
@@ -117,6 +119,7 @@ public struct SearchImagesRequest: WireMessage, Equatable {
     (m.pointee.codes, m.pointee.n_codes) = a.array(codes) { $0.encode(into: a) }
     m.pointee.count = count
     m.pointee.with_images = withImages ? 1 : 0
+    m.pointee.maximum_age_milliseconds = maximumAgeMilliseconds
     return m
   }
 
@@ -163,17 +166,20 @@ public struct SearchResult: WireMessage, Equatable {
 
 public struct FetchImageRequest: WireMessage, Equatable {
   public var imageID: [UInt8] = []
+  public var maximumAgeMilliseconds: UInt64 = 0
 
   public init() {}
 
   public init(c: UnsafePointer<Sfmedir__V1__FetchImageRequest>) throws(WireError) {
     imageID = [UInt8](wire: c.pointee.image_id)
+    maximumAgeMilliseconds = c.pointee.maximum_age_milliseconds
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__FetchImageRequest> {
     let m = a.make(Sfmedir__V1__FetchImageRequest.self)
     sfmedir__v1__fetch_image_request__init(m)
     m.pointee.image_id = a.bytes(imageID)
+    m.pointee.maximum_age_milliseconds = maximumAgeMilliseconds
     return m
   }
 
@@ -254,12 +260,14 @@ public struct DeleteImageReply: WireMessage, Equatable {
 public struct ListImagesRequest: WireMessage, Equatable {
   public var after: [UInt8] = []
   public var limit: UInt32 = 0
+  public var maximumAgeMilliseconds: UInt64 = 0
 
   public init() {}
 
   public init(c: UnsafePointer<Sfmedir__V1__ListImagesRequest>) throws(WireError) {
     after = [UInt8](wire: c.pointee.after)
     limit = c.pointee.limit
+    maximumAgeMilliseconds = c.pointee.maximum_age_milliseconds
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ListImagesRequest> {
@@ -267,6 +275,7 @@ public struct ListImagesRequest: WireMessage, Equatable {
     sfmedir__v1__list_images_request__init(m)
     m.pointee.after = a.bytes(after)
     m.pointee.limit = limit
+    m.pointee.maximum_age_milliseconds = maximumAgeMilliseconds
     return m
   }
 

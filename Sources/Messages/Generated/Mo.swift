@@ -228,12 +228,14 @@ public struct RemoveImageReply: WireMessage, Equatable {
 public struct ListOwnImagesRequest: WireMessage, Equatable {
   public var after: [UInt8] = []
   public var limit: UInt32 = 0
+  public var maximumAgeMilliseconds: UInt64 = 0
 
   public init() {}
 
   public init(c: UnsafePointer<Sfmedir__V1__ListOwnImagesRequest>) throws(WireError) {
     after = [UInt8](wire: c.pointee.after)
     limit = c.pointee.limit
+    maximumAgeMilliseconds = c.pointee.maximum_age_milliseconds
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__ListOwnImagesRequest> {
@@ -241,6 +243,7 @@ public struct ListOwnImagesRequest: WireMessage, Equatable {
     sfmedir__v1__list_own_images_request__init(m)
     m.pointee.after = a.bytes(after)
     m.pointee.limit = limit
+    m.pointee.maximum_age_milliseconds = maximumAgeMilliseconds
     return m
   }
 

@@ -6,6 +6,7 @@ public struct QueryImagesHeader: WireMessage, Equatable {
   public var count: UInt32 = 0
   public var withImages: Bool = false
   public var fileBytes: UInt64 = 0
+  public var maximumAgeMilliseconds: UInt64 = 0
 
   public init() {}
 
@@ -13,6 +14,7 @@ public struct QueryImagesHeader: WireMessage, Equatable {
     count = c.pointee.count
     withImages = c.pointee.with_images != 0
     fileBytes = c.pointee.file_bytes
+    maximumAgeMilliseconds = c.pointee.maximum_age_milliseconds
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__QueryImagesHeader> {
@@ -21,6 +23,7 @@ public struct QueryImagesHeader: WireMessage, Equatable {
     m.pointee.count = count
     m.pointee.with_images = withImages ? 1 : 0
     m.pointee.file_bytes = fileBytes
+    m.pointee.maximum_age_milliseconds = maximumAgeMilliseconds
     return m
   }
 
@@ -73,17 +76,20 @@ public struct QueryResult: WireMessage, Equatable {
 
 public struct GetImageRequest: WireMessage, Equatable {
   public var imageID: [UInt8] = []
+  public var maximumAgeMilliseconds: UInt64 = 0
 
   public init() {}
 
   public init(c: UnsafePointer<Sfmedir__V1__GetImageRequest>) throws(WireError) {
     imageID = [UInt8](wire: c.pointee.image_id)
+    maximumAgeMilliseconds = c.pointee.maximum_age_milliseconds
   }
 
   public func encode(into a: borrowing Arena) -> UnsafeMutablePointer<Sfmedir__V1__GetImageRequest> {
     let m = a.make(Sfmedir__V1__GetImageRequest.self)
     sfmedir__v1__get_image_request__init(m)
     m.pointee.image_id = a.bytes(imageID)
+    m.pointee.maximum_age_milliseconds = maximumAgeMilliseconds
     return m
   }
 

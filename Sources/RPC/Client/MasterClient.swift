@@ -21,6 +21,21 @@ extension ServiceClient {
       interceptors: interceptors)
   }
 
+  /// For questions whose answers may be of some age: calls go to whichever master answers.
+  /// - Parameter masters: at least one.
+  public static func anyMaster(
+    _ masters: [Endpoint], tls: TLSContext, cluster: String, group: EventLoopGroup,
+    logger: Logger, limits: ConnectionLimits = ConnectionLimits()
+  ) -> ServiceClient {
+    var configuration = mastersConfiguration(limits)
+    configuration.followsLeader = false
+    configuration.retries.waitsForLostLeader = false
+    configuration.retries.maximumAttempts = 3
+    return ServiceClient(
+      masters, tls: tls, expecting: PeerExpectation(cluster: cluster, role: .master),
+      group: group, logger: logger, configuration: configuration)
+  }
+
   /// Makes no call again that a master has begun; ``masters(_:tls:cluster:group:logger:limits:interceptors:)`` does.
   /// An election takes a few hundred milliseconds: who waits for one asks often.
   public static func mastersConfiguration(_ limits: ConnectionLimits) -> Configuration {

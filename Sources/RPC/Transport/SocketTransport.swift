@@ -16,6 +16,9 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
   private var recentEvents = 0
   private var readIsScheduled = false
   private lazy var name = Self.peerName(descriptor)
+  /// Tests only.
+  private let faults = TransportFaults.ofProcess
+  private var held = HeldBytes()
 
   /// Reads of one turn: a fast peer must not hold up the loop's other connections.
   private static let readsPerTurn = 64
@@ -214,21 +217,45 @@ final class SocketTransport: Transport, DescriptorHandler, Warmable {
     if !isClosed, tls.unsentBytes > 0 { flush() }
   }
 
+  /// How much of the output may leave now.
+  private func releasedBytes(_ faults: TransportFaults) -> Int {
+    let now = loop.nowNanoseconds()
+    held.release(now: now)
+    let delay = faults.delay(to: name, now: now).map { delay in
+      let jitter = loop.jitter(in: 0...1) * Double(delay.jitterMilliseconds)
+      return UInt64((Double(delay.milliseconds) + jitter) * 1e6)
+    }
+    if let due = held.note(total: output.count, now: now, delayNanoseconds: delay) {
+      _ = loop.schedule(atNanoseconds: due) { [weak self] in
+        self?.flush()
+        self?.endOutputIfLingering()
+      }
+    }
+    return held.released
+  }
+
   override func flush() {
     guard !isClosed, !isHandshaking else { return }
     var failure: TLSStream.Outcome?
+    var mayLeave = faults.map(releasedBytes) ?? .max
     repeat {
       let sent = tls.send()
       guard case .done = sent else {
         failure = sent
         break
       }
-    } while output.takeNext(
-      limit: Self.pieceBytes,
-      { bytes, more in
-        let outcome = tls.encrypt(bytes, more: more)
-        if case .done = outcome {} else { failure = outcome }
-      }) && failure == nil
+    } while mayLeave > 0
+      && output.takeNext(
+        limit: min(Self.pieceBytes, mayLeave),
+        { bytes, more in
+          let outcome = tls.encrypt(bytes, more: more && mayLeave > bytes.count)
+          if faults != nil {
+            held.took(bytes.count)
+            mayLeave -= bytes.count
+          }
+          if case .done = outcome {} else { failure = outcome }
+        })
+      && failure == nil
     switch failure {
     case nil: wantWritable(false)
     case .wantsWrite: wantWritable(true)
