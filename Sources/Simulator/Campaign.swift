@@ -1,5 +1,6 @@
 import Base
-import Glibc
+import Foundation
+import Raft
 
 /// Many seeds, on several threads: each run is independent of the others.
 public struct Campaign: Sendable {
@@ -15,19 +16,19 @@ public struct Campaign: Sendable {
   ) async -> Campaign {
     let count = threads > 0 ? threads : max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let began = SystemClock().monotonicNanoseconds()
-    let next = Locked(seeds.lowerBound)
+    // Nil after the last one, which may be the last there is.
+    let next = Locked<UInt64?>(seeds.lowerBound)
     var campaign = await withTaskGroup(of: Campaign.self) { group in
       for _ in 0..<count {
         group.addTask {
           var part = Campaign()
           while let seed = next.withLock({ next -> UInt64? in
-            guard next <= seeds.upperBound else { return nil }
-            defer { next += 1 }
+            defer { next = next == seeds.upperBound ? nil : next.map { $0 + 1 } }
             return next
           }) {
             part.play(seed, configuration)
             if let last = part.violations.last, wanted.contains(last.kind) {
-              next.withLock { $0 = seeds.upperBound + 1 }
+              next.withLock { $0 = nil }
             }
           }
           return part
@@ -86,15 +87,80 @@ public struct Campaign: Sendable {
     """
   }
 
-  public var json: String {
-    """
-    {"seeds":\(seeds),"violations":\(violations.count),"seeds_per_second":\(rounded(seedsPerSecond)),\
-    "operations":\(total.operations),"unknown_operations":\(total.unknownOperations),\
-    "committed":\(total.commits),"elections":\(total.elections),"crashes":\(total.crashes),\
-    "cuts":\(total.cuts),"snapshots":\(total.snapshots),"replacements":\(total.replacements),\
-    "stale_reads":\(total.staleReads),"fingerprint":"\(String(total.fingerprint, radix: 16))"}
-    """
+  /// - Parameter mutant: what was put in, for the commands that play violations again.
+  public func json(mutant: SimulationMutant? = nil) throws -> String {
+    try Self.encode(
+      Line(
+        seeds: seeds, seedsPerSecond: rounded(seedsPerSecond), operations: total.operations,
+        unknownOperations: total.unknownOperations, committed: total.commits,
+        elections: total.elections, crashes: total.crashes, cuts: total.cuts,
+        snapshots: total.snapshots, replacements: total.replacements, staleReads: total.staleReads,
+        fingerprint: String(total.fingerprint, radix: 16), seenIn: violations.count, seenBy: seenBy,
+        violations: violations.map {
+          .init(
+            seed: $0.seed, timeMilliseconds: $0.time, kind: $0.kind.rawValue, text: $0.text,
+            again: Self.replay($0, mutant: mutant))
+        }))
+  }
+
+  /// What was seen of a bug that was put in.
+  public func json(of mutant: SimulationMutant) throws -> String {
+    try Self.encode(
+      MutantLine(
+        mutant: mutant.rawValue, seeds: seeds, seenIn: violations.count, seenBy: seenBy,
+        expectedBy: mutant.seenBy.map(\.rawValue).sorted(), seen: hasSeen(mutant)))
+  }
+
+  /// By one of the checks that have to see it.
+  public func hasSeen(_ mutant: SimulationMutant) -> Bool {
+    violations.contains { mutant.seenBy.contains($0.kind) }
+  }
+
+  private var seenBy: [String: Int] {
+    Dictionary(uniqueKeysWithValues: kinds.map { ($0.kind.rawValue, $0.seeds) })
   }
 
   private func rounded(_ value: Double) -> Double { (value * 10).rounded() / 10 }
+
+  private static func encode(_ line: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(line), as: UTF8.self)
+  }
+
+  private struct Line: Encodable {
+    let seeds: Int
+    let seedsPerSecond: Double
+    let operations: Int
+    let unknownOperations: Int
+    let committed: Index
+    let elections: Int
+    let crashes: Int
+    let cuts: Int
+    let snapshots: Int
+    let replacements: Int
+    let staleReads: Int
+    let fingerprint: String
+    let seenIn: Int
+    let seenBy: [String: Int]
+    let violations: [Violation]
+
+    struct Violation: Encodable {
+      let seed: UInt64
+      let timeMilliseconds: UInt64
+      let kind: String
+      let text: String
+      let again: String
+    }
+  }
+
+  private struct MutantLine: Encodable {
+    let mutant: String
+    let seeds: Int
+    let seenIn: Int
+    let seenBy: [String: Int]
+    let expectedBy: [String]
+    let seen: Bool
+  }
 }

@@ -22,13 +22,13 @@ extension Simulation {
     /// Which check has seen it.
     public enum Kind: String, CaseIterable, Sendable {
       /// Of one term.
-      case twoLeaders
+      case twoLeaders = "two_leaders"
       /// An entry that was committed is not there, or is another.
-      case lostCommit
+      case lostCommit = "lost_commit"
       /// A node's term or commit has fallen.
-      case wentBack
+      case wentBack = "went_back"
       /// Logs agree in one place and not before it.
-      case logMatching
+      case logMatching = "log_matching"
       /// Two state machines differ that have applied the same.
       case state
       /// No order of what clients did explains what they saw.

@@ -15,6 +15,9 @@ struct CheckCommand: ParsableCommand {
       Example:
         sfmedir-simulate check history.jsonl --json
 
+      JSON: a line for each image with image, operations, unknown (operations of unknown outcome), verdict \
+      (linearizable, violated, undecided), unplaced (of a violation: lines of the file that no order explains).
+
       Exit status: 0 linearizable, 1 a violation or no decision, 64 usage, 65 a line that cannot be read.
       """)
 

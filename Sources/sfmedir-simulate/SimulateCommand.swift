@@ -24,6 +24,15 @@ struct SimulateCommand: AsyncParsableCommand {
         sfmedir-simulate --seeds 2000
         sfmedir-simulate --from 4711 --seeds 1 --verbose
         sfmedir-simulate --mutants --seeds 200
+        sfmedir-simulate --mutants --mutant forgetsVote
+
+      JSON: one line with seeds, seeds_per_second, operations, unknown_operations (of unknown outcome), committed \
+      (entries), elections, crashes, cuts, snapshots, replacements, stale_reads (reads at followers), fingerprint (the \
+      same where the same was played), seen_in (in how many seeds something was seen), seen_by (for each check that saw \
+      something, in how many seeds: two_leaders, lost_commit, went_back, log_matching, state, history, staleness, halt, \
+      start, recovery, simulator), violations (a list with seed, time_milliseconds, kind (the check), text, again (the \
+      command that plays it again)). With --mutants a line for each bug with mutant, seeds, seen_in, seen_by, \
+      expected_by (the checks of which one has to see it), seen (whether one has).
 
       Exit status: 0 nothing found (with --mutants: every bug found), 1 otherwise, 64 usage.
       """)
@@ -36,17 +45,27 @@ struct SimulateCommand: AsyncParsableCommand {
   var threads = 0
   @Option(name: .long, help: "Put this known bug into the code; the simulator has to see it.")
   var mutant: SimulationMutant?
-  @Flag(name: .long, help: "Each known bug in turn: in how many seeds is it seen?")
+  @Flag(
+    name: .long, help: "Each known bug in turn, or that of --mutant: in how many seeds is it seen?")
   var mutants = false
   @Flag(name: .long, help: "Print what happens.")
   var verbose = false
-  @Flag(name: .long, help: "One JSON object on standard output.")
+  @Flag(name: .long, help: "JSON on standard output, one object a line.")
   var json = false
 
   func validate() throws {
     guard seeds >= 1 else { throw ValidationError("--seeds must be at least 1") }
+    guard !from.addingReportingOverflow(seeds - 1).overflow else {
+      throw ValidationError("--from and --seeds: the last seed is at most \(UInt64.max)")
+    }
+    guard !(verbose && json) else {
+      throw ValidationError("--verbose prints text on standard output, --json does not")
+    }
     guard (0...1024).contains(threads) else { throw ValidationError("--threads: 0 to 1024") }
   }
+
+  /// The last seed there is may be the last one of them.
+  private var range: ClosedRange<UInt64> { from...(from + (seeds - 1)) }
 
   func run() async throws {
     var configuration = Simulation.Configuration()
@@ -57,31 +76,34 @@ struct SimulateCommand: AsyncParsableCommand {
     }
     configuration.mutant = mutant
     let campaign = await Campaign.run(
-      seeds: from...(from + seeds - 1), threads: threads, configuration: configuration)
-    print(json ? campaign.json : campaign.text)
-    for violation in campaign.violations.prefix(10) {
-      print("  \(violation)")
-      print("    again: \(Campaign.replay(violation, mutant: mutant))")
+      seeds: range, threads: threads, configuration: configuration)
+    if json {
+      print(try campaign.json(mutant: mutant))
+    } else {
+      print(campaign.text)
+      for violation in campaign.violations.prefix(10) {
+        print("  \(violation)")
+        print("    again: \(Campaign.replay(violation, mutant: mutant))")
+      }
     }
     if !campaign.violations.isEmpty { throw ExitCode(1) }
   }
 
   private func huntMutants(_ configuration: Simulation.Configuration) async throws {
     var isAllFound = true
-    for mutant in SimulationMutant.allCases {
+    for mutant in self.mutant.map({ [$0] }) ?? SimulationMutant.allCases {
       var configuration = configuration
       configuration.mutant = mutant
       let campaign = await Campaign.run(
-        seeds: from...(from + seeds - 1), threads: threads, configuration: configuration)
-      let found = campaign.violations.count
-      let isSeen = campaign.violations.contains { mutant.seenBy.contains($0.kind) }
-      isAllFound = isAllFound && isSeen
+        seeds: range, threads: threads, configuration: configuration)
+      isAllFound = isAllFound && campaign.hasSeen(mutant)
       if json {
-        print("{\"mutant\":\"\(mutant.rawValue)\",\"seeds\":\(seeds),\"found\":\(found)}")
+        print(try campaign.json(of: mutant))
       } else {
         let name = mutant.rawValue.padding(to: 30)
         let kinds = campaign.kinds.map { "\($0.kind.rawValue) \($0.seeds)" }
-        print("\(name) seen in \(found) of \(seeds) seeds: \(kinds.joined(separator: ", "))")
+        let count = campaign.violations.count
+        print("\(name) seen in \(count) of \(seeds) seeds: \(kinds.joined(separator: ", "))")
       }
     }
     if !isAllFound { throw ExitCode(1) }

@@ -48,4 +48,35 @@ import Testing
     }
     #expect(again?.description == violation.description)
   }
+
+  @Test func seedsEndWithTheLastThereIs() async {
+    let campaign = await Campaign.run(
+      seeds: (.max - 1)...(.max), threads: 3, configuration: .init())
+    #expect(campaign.seeds == 2)
+  }
+
+  @Test func jsonHasTheViolations() async throws {
+    var configuration = Simulation.Configuration()
+    configuration.mutant = .votesWithoutLogCheck
+    let campaign = await Campaign.run(seeds: 1...20, configuration: configuration)
+    let first = try #require(campaign.violations.first)
+    let line = try #require(
+      JSONSerialization.jsonObject(with: Data(campaign.json(mutant: .votesWithoutLogCheck).utf8))
+        as? [String: Any])
+    #expect(line["seen_in"] as? Int == campaign.violations.count)
+    #expect((line["seen_by"] as? [String: Int])?["lost_commit"] ?? 0 > 0)
+    let violations = try #require(line["violations"] as? [[String: Any]])
+    #expect(violations.count == campaign.violations.count)
+    #expect(violations.first?["seed"] as? UInt64 == first.seed)
+    #expect(violations.first?["kind"] as? String == first.kind.rawValue)
+    #expect(
+      violations.first?["again"] as? String
+        == Campaign.replay(first, mutant: .votesWithoutLogCheck))
+
+    let mutant = try #require(
+      JSONSerialization.jsonObject(with: Data(campaign.json(of: .votesWithoutLogCheck).utf8))
+        as? [String: Any])
+    #expect(mutant["expected_by"] as? [String] == ["lost_commit"])
+    #expect(mutant["seen"] as? Bool == campaign.hasSeen(.votesWithoutLogCheck))
+  }
 }
