@@ -7,6 +7,7 @@ import subprocess
 import time
 
 from daemons import Daemon
+from delays import VARIABLE, Delays
 from disks import Disk
 from network import Network
 
@@ -86,6 +87,7 @@ class Cluster:
         self._leader = self.of_role("mcs")[0]
         self.network = Network([*self.roles, CLIENTS])
         try:
+            self.delays = Delays(self.folder, self.network.addresses)
             template.copy(self.folder / "cluster", self.network.addresses)
             for node, role in self.roles.items():
                 self._lay_out(node, role, has_small_disks, slow_fsync)
@@ -100,7 +102,7 @@ class Cluster:
         words = ["--config", base / "config" / f"{node}.toml"]
         if role == "witness":
             words.append("--witness")
-        environment = dict(self.programs.environment)
+        environment = {**self.programs.environment, VARIABLE: str(self.delays.file(node))}
         if role in VOTERS:
             if has_small_disks:
                 disk.make_small(SMALL_DISK_MEBIBYTES)
@@ -128,7 +130,7 @@ class Cluster:
     def of_role(self, *roles):
         return [node for node, role in self.roles.items() if role in roles]
 
-    def start(self, seconds=30):
+    def start(self, seconds):
         for node in self.of_role("kce"):
             self.daemons[node].start()
         # The others want their keys from it at once.

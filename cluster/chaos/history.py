@@ -1,5 +1,7 @@
 """What clients did and saw, for people and for the checker."""
+import dataclasses
 import json
+import math
 import pathlib
 import subprocess
 import threading
@@ -20,12 +22,16 @@ class History:
         self._lines = []
         self._writes = []
         self._lock = threading.Lock()
-        self._log = open(self.folder / "operations.jsonl", "w", encoding="utf-8")
+        # A line at a time: it has to be there however the run ends.
+        self._log = open(self.folder / "operations.jsonl", "w", buffering=1, encoding="utf-8")
 
     def add(self, client, kind, invoked, completed, outcome, effects):
         """One call of a client, and what it says of which image: (image, input, output) each."""
         status, text = outcome
         with self._lock:
+            if self._log.closed:
+                # The run was interrupted, and not all clients have heard of it.
+                return
             self.operations += 1
             if any(output is None for _, _, output in effects):
                 self.unknown += 1
@@ -54,6 +60,20 @@ class History:
         with self._lock:
             return sum(invoked >= nanoseconds for invoked in self._writes)
 
+    def surely_stored(self):
+        """Images with an acknowledged upload after which none can have been removed."""
+        uploads, removals = {}, {}
+        with self._lock:
+            for line in self._lines:
+                image, takes, output = line["image"], line["input"], line["output"]
+                if takes == "upload" and output == "stored":
+                    uploads[image] = max(line["invoked"], uploads.get(image, 0))
+                elif takes == "remove" and output in ("removed", None):
+                    # Without an answer it may take effect at any time.
+                    end = math.inf if output is None else line["completed"]
+                    removals[image] = max(end, removals.get(image, 0))
+        return {image for image, invoked in uploads.items() if removals.get(image, 0) < invoked}
+
     def close(self):
         """Writes the checker's file."""
         with self._lock:
@@ -63,16 +83,50 @@ class History:
         return path
 
 
+class CheckFailed(Exception):
+    """The checker did not say what it had to say."""
+
+
+@dataclasses.dataclass
+class Findings:
+    """What the checker says of the images of a history."""
+    violated: list
+    # Of those: which only calls explain that took effect twice before they were answered.
+    doubled: list
+    # Given up before there was an answer.
+    undecided: list
+    # All of it, for people.
+    lines: list
+
+
 def check(checker, path):
-    """What the checker finds wrong, a line each, and whether calls that took effect twice explain it."""
+    """What the checker finds; CheckFailed where it finds nothing because something is wrong with it, or with the history."""
+    images = {json.loads(line)["image"] for line in path.read_text().splitlines()}
+    if not images:
+        raise CheckFailed("no call is recorded: there is nothing to check")
+
     def run(*options):
-        return subprocess.run([checker, "check", path, *options], capture_output=True, text=True,
-                              check=False)
+        done = subprocess.run([checker, "check", path, "--json", *options], capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):
+            raise CheckFailed(f"the checker ended with {done.returncode}: {done.stderr.strip()}")
+        try:
+            findings = {line["image"]: line for line in map(json.loads, done.stdout.splitlines())}
+            is_clean = all(line["verdict"] == "linearizable" for line in findings.values())
+        except (ValueError, KeyError) as problem:
+            raise CheckFailed(f"what the checker says cannot be read: {problem!r}") from None
+        if set(findings) != images or is_clean != (done.returncode == 0):
+            raise CheckFailed(f"the checker ended with {done.returncode} and judged {len(findings)} of {len(images)} images")
+        return findings
 
     strict = run()
-    if strict.returncode == 0:
-        return [], False
-    if strict.returncode != 1:
-        return [f"the checker ended with {strict.returncode}: {strict.stderr.strip()}"], False
-    lines = [line for line in strict.stdout.splitlines() if not line.endswith(": linearizable")]
-    return lines, run("--repeats").returncode == 0
+    violated = [image for image, line in strict.items() if line["verdict"] == "violated"]
+    undecided = [image for image, line in strict.items() if line["verdict"] == "undecided"]
+    lenient = run("--repeats") if violated else {}
+    doubled = [image for image in violated if lenient[image]["verdict"] == "linearizable"]
+    lines = []
+    for image in violated + undecided:
+        lines.append(f"{image}: {strict[image]['verdict']}, {strict[image]['operations']} operations, "
+                     f"{strict[image]['unknown']} of unknown outcome")
+        lines += [f"  client {line['client']}: {line['input']}, {line.get('output', 'no answer')}, "
+                  f"{line['invoked']} to {line['completed']}" for line in strict[image]["unplaced"]]
+    return Findings(violated, doubled, undecided, lines)

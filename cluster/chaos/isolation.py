@@ -7,9 +7,12 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x20000000, 0x40000000
 PR_SET_PDEATHSIG = 1
+# Exit status where that is so.
+IMPOSSIBLE = 2
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -67,8 +70,8 @@ def run_alone(body):
             _prepare()
             status = body()
         except Impossible as problem:
-            print(f"chaos: {problem}", flush=True)
-            status = 2
+            print(f"chaos: {problem}", file=sys.stderr, flush=True)
+            status = IMPOSSIBLE
         except KeyboardInterrupt:
             status = 130
         except BaseException:  # pylint: disable=broad-except

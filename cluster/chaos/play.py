@@ -2,9 +2,10 @@
 import dataclasses
 import threading
 import time
+import traceback
 
 from cluster import CLIENTS, VOTERS, Cluster, ClusterFailed
-from history import History, check
+from history import CheckFailed, History, check
 from isolation import Impossible
 from network import EVERYTHING
 from scenario import has, node_phrases
@@ -12,6 +13,7 @@ from workload import Workload
 
 # An operation may have been under way, and a lease in force, when the second of three was lost.
 SILENCE_AFTER_SECONDS = 1.0
+START_SECONDS = 30
 SETTLE_SECONDS = 45
 
 
@@ -21,6 +23,9 @@ class Result:
     operations: int = 0
     unknown: int = 0
     elections: int = 0
+    # Of how many images: no order explains what was seen; an acknowledged upload, and no image in the end.
+    linearizability_violations: int = 0
+    acknowledged_images_lost: int = 0
     seconds: float = 0.0
     # Whatever is not as it should be.
     problems: list = dataclasses.field(default_factory=list)
@@ -44,18 +49,34 @@ class Play:
         self.workload = None
         self.first_term = 0
         self.them = []
+        self.lost = []
         self.must_fail = False
         self.restarts = []
         self._began = time.monotonic()
 
     def run(self):
         try:
-            for sentence in self.sentences:
-                self.perform(sentence)
-        except (ClusterFailed, Impossible) as problem:
-            self.result.problems.append(str(problem))
-        self._end()
+            for step in (self._perform_all, self._end_clients, self._judge, self._end_cluster):
+                self._attempt(step)
+        finally:
+            # Also where the run is interrupted.
+            if self.history is not None:
+                self.history.close()
+        self.result.seconds = time.monotonic() - self._began
         return self.result
+
+    def _attempt(self, step):
+        """Whatever goes wrong, ourselves included, is a problem of this scenario; what was seen until then is judged."""
+        try:
+            step()
+        except (ClusterFailed, CheckFailed, Impossible) as problem:
+            self.result.problems.append(str(problem))
+        except Exception:  # pylint: disable=broad-except
+            self.result.problems.append(traceback.format_exc().strip())
+
+    def _perform_all(self):
+        for sentence in self.sentences:
+            self.perform(sentence)
 
     def perform(self, sentence):
         if sentence.verb not in ("after", "repeat"):
@@ -72,33 +93,44 @@ class Play:
             log.write(line + "\n")
         self.stage.trace(line)
 
-    def _end(self):
+    def _end_clients(self):
+        # Nothing may start once the cluster is being taken down.
+        self.restarted()
         if self.workload is not None:
             self.workload.stop()
-        if self.history is not None:
-            self._judge(*check(self.stage.programs.checker, self.history.close()))
-            self.result.problems += [f"{image} came back altered" for image in self.history.altered]
-            self.result.operations = self.history.operations
-            self.result.unknown = self.history.unknown
-            self.result.problems += self.history.odd
+
+    def _end_cluster(self):
         if self.cluster is not None:
             endings = [end for daemon in self.cluster.daemons.values() for end in daemon.endings]
             self.result.problems += [str(end) for end in endings if end.is_crash]
             self.result.remarks += [str(end) for end in endings if not end.is_crash]
             self.cluster.remove()
-        self.result.seconds = time.monotonic() - self._began
 
-    def _judge(self, violations, is_repetition):
+    def _judge(self):
+        if self.history is None:
+            return
+        result, history = self.result, self.history
+        result.operations, result.unknown = history.operations, history.unknown
+        result.problems += [f"{image} came back altered" for image in history.altered] + history.odd
+        findings = check(self.stage.programs.checker, history.close())
         if self.must_fail:
-            if not violations or is_repetition:
-                self.result.problems.append("the loss was not seen")
+            # Only what is sure: not what is undecided, nor what calls explain that took effect twice.
+            seen = {*findings.violated} - {*findings.doubled} | {*self.lost}
+            if seen:
+                result.remarks.append(f"as it has to be, a loss is seen of {len(seen)} images")
+            else:
+                result.problems += ["the loss was not seen", *findings.lines]
             return
-        if is_repetition and self.stage.allows_repeats:
-            self.result.remarks.append("a call took effect twice before it was answered")
+        result.acknowledged_images_lost = len(self.lost)
+        result.problems += [f"{image} was acknowledged and is lost" for image in self.lost]
+        is_repetition = findings.violated and findings.violated == findings.doubled
+        if is_repetition and self.stage.allows_repeats and not findings.undecided:
+            result.remarks.append("a call took effect twice before it was answered")
             return
+        result.linearizability_violations = len(findings.violated)
         if is_repetition:
-            self.result.problems.append("not linearizable, unless a call took effect twice:")
-        self.result.problems += violations
+            result.problems.append("not linearizable, unless a call took effect twice:")
+        result.problems += findings.lines
 
     # Who is meant
 
@@ -137,7 +169,7 @@ class Play:
         library = self.stage.slow_fsync() if has(self.sentences, "slow") else None
         self.cluster = Cluster(self.stage.template(int(slaves)), self.folder, small is not None,
                                library)
-        self.cluster.start()
+        self.cluster.start(self._patience(START_SECONDS))
         self.first_term = self.cluster.term()
         self.history = History(self.folder)
 
@@ -188,9 +220,31 @@ class Play:
         pairs = {(a, b) for a in left for b in right if a != b}
         self.cluster.network.lose(percent, sorted(pairs | {(b, a) for a, b in pairs}))
 
+    # Delays: the senders are named last, so that they are 'it'
+
+    def delay_one_way(self, sender, receiver, milliseconds, more):
+        receivers = self.nodes(receiver)
+        self._delay(self.nodes(sender), receivers, milliseconds, more)
+
+    def delay(self, left, right, milliseconds, more):
+        left, right = self.nodes(left), self.nodes(right)
+        self._delay(left, right, milliseconds, more)
+        self._delay(right, left, milliseconds, more)
+
+    def delay_everywhere(self, milliseconds, more):
+        senders = list(self.cluster.roles)
+        self._delay(senders, [*senders, CLIENTS], milliseconds, more)
+
+    def _delay(self, senders, receivers, milliseconds, more):
+        if CLIENTS in senders:
+            raise ClusterFailed("only daemons delay what they send, clients do not")
+        links = [(a, b) for a in senders for b in receivers if a != b]
+        self.cluster.delays.hold(int(milliseconds), int(more or 0), links)
+
     def heal(self):
-        """Links, disks, and who is paused; who is down stays down."""
+        """Links, delays, disks, and who is paused; who is down stays down."""
         self.cluster.network.heal()
+        self.cluster.delays.heal()
         for disk in self.cluster.disks.values():
             disk.mend()
         for daemon in self.cluster.daemons.values():
@@ -260,15 +314,28 @@ class Play:
 
     # What is expected
 
+    def _patience(self, seconds):
+        return float(seconds) * self.stage.patience
+
     def expect_answers(self, seconds):
         """Writes that began after this sentence are acknowledged."""
         began = time.monotonic_ns()
         while not self.history.writes_since(began):
-            if time.monotonic_ns() - began > float(seconds) * 1e9:
-                self.result.problems.append(f"no write was acknowledged for {seconds} s")
+            if time.monotonic_ns() - began > self._patience(seconds) * 1e9:
+                self.result.problems.append(f"no write was acknowledged for {self._patience(seconds):g} s")
                 return
             time.sleep(0.02)
         self.note(f"  after {(time.monotonic_ns() - began) / 1e9:.2f} s")
+
+    def expect_other_leader(self, nodes, seconds):
+        before = self.nodes(nodes)
+        began = time.monotonic()
+        while (leader := self.cluster.leader()) in before:
+            if time.monotonic() - began > self._patience(seconds):
+                self.result.problems.append(f"{leader} has led for {self._patience(seconds):g} s more")
+                return
+            time.sleep(0.1)
+        self.note(f"  {leader} after {time.monotonic() - began:.2f} s")
 
     def expect_silence(self, seconds):
         """Without two of three voters there is no answer, and no client hangs."""
@@ -286,14 +353,15 @@ class Play:
             daemon.start()
         self.workload.stop()
         began = time.monotonic()
-        self.cluster.wait_until_well(SETTLE_SECONDS)
+        self.cluster.wait_until_well(self._patience(SETTLE_SECONDS))
         self.note(f"  all agree after {time.monotonic() - began:.2f} s")
         self.result.elections = self.cluster.term() - self.first_term
 
     def nothing_lost(self):
-        self.result.problems += self.workload.fetch_all()
+        problems, self.lost = self.workload.fetch_all()
+        self.result.problems += problems
 
     def something_lost(self):
         """In a scenario that breaks what the cluster relies on: would a loss be seen?"""
-        self.workload.fetch_all()
+        _, self.lost = self.workload.fetch_all()
         self.must_fail = True

@@ -35,6 +35,15 @@ def _lose(chance):
                            f"lose {chance.choice([20, 40, 60])} % between {left} and {right}"])]
 
 
+def _delay(chance):
+    left, right = _pair(chance)
+    # From a longer way to beyond what elections wait for.
+    by = f"by {chance.choice([5, 40, 150, 800])} ms{chance.choice(['', f' and up to {chance.choice([20, 200])} ms more'])}"
+    return [chance.choice([f"delay everywhere by {chance.choice([2, 10, 40])} ms and up to {chance.choice([5, 40])} ms more",
+                           f"delay between {left} and {right} {by}", f"delay what {left} sends to {right} {by}",
+                           f"delay what {left} sends to everybody and clients {by}"])]
+
+
 def _kill(chance):
     node = chance.choice([*VOTERS, "every voter", "mo-1", "mu-1", "kce-1",
                           f"scs-{chance.randint(1, 5)}"])
@@ -62,7 +71,7 @@ def _fill(chance):
     return [f"fill the disk of {chance.choice(VOTERS)}"]
 
 
-KINDS = {_cut: 6, _isolate: 3, _cut_others: 2, _lose: 2, _kill: 5, _pause: 3, _restart: 1, _slow: 2,
+KINDS = {_cut: 6, _isolate: 3, _cut_others: 2, _lose: 2, _delay: 3, _kill: 5, _pause: 3, _restart: 1, _slow: 2,
          _fill: 1}
 
 

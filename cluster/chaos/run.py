@@ -5,8 +5,15 @@ Plays scenarios (texts in scenarios/), one after another. At the end of each, fa
 all voters have to agree, every acknowledged image is fetched and compared, and the histories of all
 images are checked for linearizability. Needs root, iproute2, nftables and util-linux.
 
+JSON: a line {"type":"scenario"} for each with name, operations, unknown (operations of unknown
+outcome), elections, linearizability_violations and acknowledged_images_lost (of how many images; those
+that a canary has to show are not counted), seconds, problems, remarks, verdict; then one line
+{"type":"summary"} with scenarios, passed, failed, failed_scenarios (a list of names), operations,
+unknown, elections, linearizability_violations, acknowledged_images_lost, seconds, seed, and skipped
+(why nothing was played) where that is so.
+
 Exit status: 0, 1 where something was lost, not linearizable or not as it should be, 2 where this
-machine does not let us make namespaces (nothing was played), 64 usage, 130 interrupted.
+machine does not let us make namespaces (nothing was played; 0 with --ci), 64 usage, 130 interrupted.
 """
 import argparse
 import dataclasses
@@ -23,31 +30,59 @@ import randomly
 import scenario
 from cluster import ClusterFailed, Programs, Template
 from disks import compile_slow_fsync
-from isolation import Impossible, run_alone
+from isolation import IMPOSSIBLE, Impossible, run_alone
 from network import Network
-from play import Play, Result
+from play import Play
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# In the folders of scenarios that were played to their end.
-FINISHED = "finished"
+# What says most in two minutes.
+CI = ["masters-cut-apart", "leader-killed", "one-way-mcs-1-to-mcs-2", "witness-lost-then-a-master", "leader-paused",
+      "canary-all-forgotten"]
+# There builds are debug builds, and others use the machine as well.
+CI_PATIENCE = 4
+USAGE = 64
+SUMS = ("operations", "unknown", "elections", "linearizability_violations", "acknowledged_images_lost")
+TEMPLATE = "template-"
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        # Not 2, which says that this machine makes no namespaces.
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"chaos: {message}\n")
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    first, _, rest = __doc__.partition("\n\n")
+    parser = Parser(description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO",
                         help="names of scenarios or files; default: all in scenarios/")
     parser.add_argument("--list", action="store_true", help="what scenarios there are")
+    parser.add_argument("--ci", action="store_true",
+                        help=f"a few in about two minutes, with --patience {CI_PATIENCE}: {', '.join(CI)}; ends with 0, "
+                             "and says so loudly, where no namespaces can be made")
     parser.add_argument("--random", action="store_true", help="a random mix of faults instead")
     parser.add_argument("--seconds", type=float, default=600, help="of --random; default 600")
     parser.add_argument("--seed", type=int, help="of --random and the clients; printed")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="each scenario N times")
+    parser.add_argument("--patience", type=float, metavar="FACTOR",
+                        help="what is expected within some time may take so many times longer; default 1")
     parser.add_argument("--allow-repeats", action="store_true",
                         help="a call may take effect twice before it is answered")
     parser.add_argument("--keep", action="store_true", help="keep logs and histories of all runs")
     parser.add_argument("--verbose", action="store_true", help="each sentence when it is played")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.ci and (arguments.scenarios or arguments.random):
+        parser.error("--ci has its own scenarios")
+    if arguments.ci:
+        arguments.scenarios = CI
+    if arguments.patience is None:
+        arguments.patience = CI_PATIENCE if arguments.ci else 1
+    if arguments.patience <= 0 or arguments.repeat < 1:
+        parser.error("--patience is above 0, and --repeat at least 1")
+    return arguments
 
 
 def find(names):
@@ -68,13 +103,14 @@ class Stage:
         self.folder = folder
         self.is_verbose = arguments.verbose
         self.allows_repeats = arguments.allow_repeats
+        self.patience = arguments.patience
         self._templates = {}
         self._library = None
 
     def template(self, slaves):
         if slaves not in self._templates:
             self._templates[slaves] = Template(
-                self.programs, self.folder / f"template-{slaves}", slaves)
+                self.programs, self.folder / f"{TEMPLATE}{slaves}", slaves)
         return self._templates[slaves]
 
     def slow_fsync(self):
@@ -93,6 +129,8 @@ class Run:
         # Where a person looks for what is left of a failure.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-", dir=os.getcwd()))
         self.results = []
+        self.is_broken_off = False
+        self._began = time.monotonic()
 
     def play(self, name, text, seed):
         folder = self.folder / f"{len(self.results) + 1:02}-{name}"
@@ -100,7 +138,7 @@ class Run:
         (folder / "scenario").write_text(text)
         result = Play(name, scenario.parse(text), self.stage, folder, seed).run()
         self.results.append(result)
-        (folder / FINISHED).touch()
+        # Only here, by what is known to have passed: whatever else becomes of it, its logs and its history stay.
         if not result.problems and not self.arguments.keep:
             shutil.rmtree(folder)
         self.report(result, folder)
@@ -121,12 +159,10 @@ class Run:
             print(f"    ({remark})", flush=True)
 
     def body(self):
-        """In namespaces of its own."""
+        """In namespaces of its own. Impossible where nothing could begin, and only there."""
+        self.probe()
         try:
             self.stage = Stage(self.programs, self.folder, self.arguments)
-            probe = Network(["probe-1", "probe-2"])
-            probe.lose(50, [("probe-1", "probe-2")])
-            probe.remove()
             if not self.arguments.json:
                 print(f"{'scenario':34} {'calls':>5} unknown elections seconds  verdict")
             if self.arguments.random:
@@ -135,10 +171,16 @@ class Run:
                 for name, text in find(self.arguments.scenarios):
                     for again in range(self.arguments.repeat):
                         self.play(name, text, self.arguments.seed + again)
-        except ClusterFailed as problem:
+        except (ClusterFailed, Impossible) as problem:
             print(f"chaos: {problem}", file=sys.stderr)
-            return 1
+            self.is_broken_off = True
         return self.summary()
+
+    @staticmethod
+    def probe():
+        probe = Network(["probe-1", "probe-2"])
+        probe.lose(50, [("probe-1", "probe-2")])
+        probe.remove()
 
     def play_random(self):
         began = time.monotonic()
@@ -149,20 +191,21 @@ class Run:
             self.play(f"random-{self.arguments.seed}-{number}", randomly.scenario(seed),
                       self.arguments.seed + number)
 
-    def summary(self):
+    def summary(self, skipped=None):
         failed = [result.name for result in self.results if result.problems]
-        total = Result("all", *(sum(getattr(result, key) for result in self.results)
-                                for key in ("operations", "unknown", "elections", "seconds")))
+        sums = {key: sum(getattr(result, key) for result in self.results) for key in SUMS}
+        seconds = time.monotonic() - self._began
         if self.arguments.json:
-            print(json.dumps({"type": "summary", "scenarios": len(self.results), "failed": failed,
-                              "operations": total.operations, "unknown": total.unknown,
-                              "elections": total.elections, "seconds": round(total.seconds, 1),
-                              "seed": self.arguments.seed}))
-        else:
-            print(f"{len(self.results)} scenarios, {len(failed)} failed; {total.operations} calls, "
-                  f"{total.unknown} of unknown outcome, {total.elections} elections, "
-                  f"{total.seconds:.0f} s, seed {self.arguments.seed}")
-        return 1 if failed else 0
+            print(json.dumps({"type": "summary", "scenarios": len(self.results), "passed": len(self.results) - len(failed),
+                              "failed": len(failed), "failed_scenarios": failed, **sums, "seconds": round(seconds, 1),
+                              "seed": self.arguments.seed, **({"skipped": skipped} if skipped else {})}), flush=True)
+        elif not skipped:
+            print(f"total: {len(self.results)} scenarios, {len(failed)} failed; {sums['operations']} calls, "
+                  f"{sums['unknown']} of unknown outcome, {sums['elections']} elections, "
+                  f"{sums['linearizability_violations']} histories not linearizable, "
+                  f"{sums['acknowledged_images_lost']} acknowledged images lost, "
+                  f"{seconds:.0f} s, seed {self.arguments.seed}", flush=True)
+        return 1 if failed or self.is_broken_off else 0
 
 
 def main():
@@ -176,7 +219,7 @@ def main():
                 raise ValueError(f"{name}: {problem}") from None
     except (OSError, ValueError) as problem:
         print(f"chaos: {problem}", file=sys.stderr)
-        return 64
+        return USAGE
     if arguments.list:
         for name, text in scenarios:
             print(f"{name:34} {scenario.description(text)}")
@@ -192,25 +235,28 @@ def main():
         programs = Programs(folder, checker, os.environ.get("SFMEDIR_MODEL") or models[0])
     except ClusterFailed as problem:
         print(f"chaos: {problem}", file=sys.stderr)
-        return 64
+        return USAGE
     run = Run(arguments, programs)
     try:
         status = run_alone(run.body)
     except Impossible as problem:
         print(f"chaos: {problem}", file=sys.stderr)
-        status = 2
-    if status == 2:
+        status = IMPOSSIBLE
+    tidy(run.folder)
+    if status == IMPOSSIBLE:
         print("chaos: SKIPPED: NOTHING WAS PLAYED, this machine makes no network namespaces",
               file=sys.stderr)
-    tidy(run.folder)
+        run.summary("no network namespaces")
+        return 0 if arguments.ci else status
+    if status not in (0, 1):
+        print(f"chaos: broken off; logs and histories: {run.folder}", file=sys.stderr)
     return status
 
 
 def tidy(folder):
-    """Only the folders of scenarios that are kept stay; template clusters go, and what was interrupted."""
-    for inner in folder.iterdir():
-        if inner.is_dir() and not (inner / FINISHED).exists():
-            shutil.rmtree(inner)
+    """What scenarios left stays; what they began from goes."""
+    for template in folder.glob(f"{TEMPLATE}*"):
+        shutil.rmtree(template)
     (folder / "slow_fsync.so").unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

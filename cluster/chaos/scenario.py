@@ -30,6 +30,7 @@ class Sentence:
 
 NODES = r"(.+?)"
 SECONDS = r"(\d+(?:\.\d+)?) s"
+DELAY = r"(\d+) ms(?: and up to (\d+) ms more)?"
 # Which sentences there are, and what performs them: a method of play.Play of that name.
 SENTENCES = {
     "begin": rf"start with (\d+) slaves( on small disks)?",
@@ -42,6 +43,9 @@ SENTENCES = {
     "isolate": rf"isolate {NODES}",
     "lose": rf"lose (\d+) % between {NODES} and {NODES}",
     "lose_everywhere": r"lose (\d+) % everywhere",
+    "delay_one_way": rf"delay what {NODES} sends to {NODES} by {DELAY}",
+    "delay": rf"delay between {NODES} and {NODES} by {DELAY}",
+    "delay_everywhere": rf"delay everywhere by {DELAY}",
     "heal": r"heal everything",
     "let_lead": r"let ([a-z]+-\d+|the other master) lead",
     "kill": rf"kill {NODES}",
@@ -54,6 +58,7 @@ SENTENCES = {
     "fill": rf"fill the disk of {NODES}",
     "mend": rf"mend the disk of {NODES}",
     "expect_answers": rf"writes go on within {SECONDS}",
+    "expect_other_leader": rf"another than {NODES} leads within {SECONDS}",
     "expect_silence": rf"nothing is answered for {SECONDS}",
     "wipe": rf"wipe {NODES}",
     "settle": r"settle",

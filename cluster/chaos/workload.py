@@ -49,9 +49,13 @@ class Workload:
     def _run(self, caller, own, shared):
         chance = random.Random(f"{self.seed}/{caller.number}")
         kinds, weights = list(MIX), list(MIX.values())
-        while not self._stop.is_set():
-            image = chance.choice(own if chance.random() < 0.5 else shared)
-            getattr(caller, chance.choices(kinds, weights)[0])(image)
+        try:
+            while not self._stop.is_set():
+                image = chance.choice(own if chance.random() < 0.5 else shared)
+                getattr(caller, chance.choices(kinds, weights)[0])(image)
+        except Exception as problem:  # pylint: disable=broad-except
+            # With fewer clients than were asked for, less is seen.
+            self.history.odd.append(f"client {caller.number} ended: {problem!r}")
 
     def stop(self):
         self._stop.set()
@@ -60,20 +64,22 @@ class Workload:
         self._clients = []
 
     def fetch_all(self):
-        """Every image that should be there, and every one that should not; what cannot be had."""
+        """(what cannot be had, those images that were acknowledged and are not there): every image is asked for."""
+        stored = self.history.surely_stored()
         caller = Caller(self, 0)
-        lost = []
+        problems, lost = [], []
         for image in self.images:
             for _ in range(3):
-                status, text = caller.get(image)
-                if status in (0, 66):
+                outcome, text = caller.get(image)
+                if outcome is not None:
                     break
             else:
-                lost.append(f"{image.name} cannot be fetched: {text}")
-        listed = caller.list(None)
-        if listed is None:
-            lost.append("what is stored cannot be listed")
-        return lost
+                problems.append(f"{image.name} cannot be fetched: {text}")
+            if image.name in stored and outcome != "found":
+                lost.append(image.name)
+        if caller.list(None) is None:
+            problems.append("what is stored cannot be listed")
+        return problems, lost
 
 
 class Caller:
@@ -151,7 +157,8 @@ class Caller:
             outcome = "found" if is_same else "altered"
         elif call[0] == 66 and "NOT_FOUND" in call[2]:
             outcome = "absent"
-        return self._record("get", call, [(image.name, "read", outcome)])
+        _, text = self._record("get", call, [(image.name, "read", outcome)])
+        return outcome, text
 
     def list(self, _):
         call = self._call("ls")
