@@ -21,6 +21,8 @@ class Image:
         self.path = path
         self.name = path.name
         self.id = None
+        # As far as the last call knows that wrote it.
+        self.is_stored = False
 
 
 class Workload:
@@ -52,7 +54,11 @@ class Workload:
         try:
             while not self._stop.is_set():
                 image = chance.choice(own if chance.random() < 0.5 else shared)
-                getattr(caller, chance.choices(kinds, weights)[0])(image)
+                kind = chance.choices(kinds, weights)[0]
+                if kind in ("upload", "remove") and image in own:
+                    # Of the shared ones most are there already: 'writes go on' needs writes that change something.
+                    kind = "remove" if image.is_stored else "upload"
+                getattr(caller, kind)(image)
         except Exception as problem:  # pylint: disable=broad-except
             # With fewer clients than were asked for, less is seen.
             self.history.odd.append(f"client {caller.number} ended: {problem!r}")
@@ -123,6 +129,7 @@ class Caller:
         is_stored = call[0] == 0 and line.get("status") in ("stored", "already_stored")
         if is_stored:
             image.id = line["image_id"]
+            image.is_stored = True
         return self._record(
             f"upload {line.get('status')}", call,
             [(image.name, "upload", "stored" if is_stored else None)])
@@ -134,6 +141,7 @@ class Caller:
         for line in call[1]:
             if line.get("status") == "stored":
                 images[line["path"]].id = line["image_id"]
+                images[line["path"]].is_stored = True
         missing = [image.name for image in self.workload.images if image.id is None]
         if missing:
             raise ClusterFailed(f"not stored before anything went wrong: {missing}; {call[2]}")
@@ -145,6 +153,8 @@ class Caller:
         line = next((line for line in call[1] if line.get("type") == "image"), {})
         outcome = {(0, "removed"): "removed", (66, "not_found"): "absent"}.get(
             (call[0], line.get("status")))
+        if outcome is not None:
+            image.is_stored = False
         return self._record("rm", call, [(image.name, "remove", outcome)])
 
     def get(self, image):
