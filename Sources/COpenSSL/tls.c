@@ -1,5 +1,6 @@
 #include "sfm_tls.h"
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -529,4 +530,9 @@ void sfm_tls_error(sfm_tls *self, char *text, size_t capacity) {
     return;
   }
   explain(text, capacity, "TLS failed");
+}
+
+// At exit OpenSSL would free what threads that still run are using: an event loop ends with its process, not before.
+__attribute__((constructor)) static void keep_openssl_until_the_end(void) {
+  OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 }

@@ -34,10 +34,28 @@ extension ReplicaDriver {
     waitingProposals = waitingProposals.filter { $0.offset >= count }.map {
       .init(id: $0.id, offset: $0.offset - count)
     }
+    // Whoever waits for a command is told as soon as it is applied, without a detour by this thread.
+    var waiting: [(offset: Int, answer: Answer)] = []
+    for proposal in proposals {
+      if let answer = answers.removeValue(forKey: proposal.id) {
+        waiting.append((proposal.offset, answer))
+      }
+    }
     Task { [machine, inbox] in
       let result: Result<[Machine.Outcome?], any Error>
-      do { result = .success(try await machine.apply(entries, first: first)) } catch {
+      do {
+        let outcomes = try await machine.apply(entries, first: first)
+        result = .success(outcomes)
+        for (offset, answer) in waiting {
+          guard let outcome = outcomes[offset] else {
+            preconditionFailure("command \(first + UInt64(offset)) was applied without an outcome")
+          }
+          answer.resume(returning: .success(outcome))
+        }
+      } catch {
         result = .failure(error)
+        let failure = ConsensusFailure.halted("the state cannot be written: \(error)")
+        for (_, answer) in waiting { answer.resume(returning: .failure(failure)) }
       }
       inbox.put(.applied(last: first + UInt64(count) - 1, result, proposals))
     }
@@ -53,12 +71,8 @@ extension ReplicaDriver {
     switch result {
     case .failure(let error): halt("the state cannot be written: \(error)")
     case .success(let outcomes):
-      for proposal in proposals {
-        if let outcome = outcomes[proposal.offset] {
-          answers.removeValue(forKey: proposal.id)?.resume(returning: .success(outcome))
-        } else {
-          changeAnswers.removeValue(forKey: proposal.id)?.resume(returning: nil)
-        }
+      for proposal in proposals where outcomes[proposal.offset] == nil {
+        changeAnswers.removeValue(forKey: proposal.id)?.resume(returning: nil)
       }
       perform(replica.applied(through: last))
       releaseStaleReads()

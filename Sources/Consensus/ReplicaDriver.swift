@@ -97,6 +97,8 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   private let journal: Journal
   var transport: (any PeerTransport)?
   private var outgoing: [NodeID: [Message]] = [:]
+  /// Came one after the other, and are handed to the consensus together.
+  private var proposed: [Event.Proposal] = []
   private var nextID: UInt64 = 1
   var answers: [UInt64: Answer] = [:]
   private var readAnswers: [UInt64: ReadAnswer] = [:]
@@ -243,7 +245,15 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     perform(replica.step(.tick, at: now))
     while !isStopping {
       let inputs = inbox.take(withinNanoseconds: untilNextTick)
-      for input in inputs { handle(input) }
+      for input in inputs {
+        if case .propose(let command, let answer) = input {
+          propose(command, answer)
+        } else {
+          handOverProposed()
+          handle(input)
+        }
+      }
+      handOverProposed()
       if now >= replica.raft.nextTick && haltReason == nil {
         perform(replica.step(.tick, at: now))
       }
@@ -289,7 +299,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     switch input {
     case .event(let event):
       if haltReason == nil { perform(replica.step(event, at: now)) }
-    case .propose(let command, let answer): propose(command, answer)
+    case .propose: preconditionFailure("proposals are gathered")
     case .read(let answer): read(answer)
     case .readStale(let maximum, let answer): readStale(maximum, answer)
     case .replace(let old, let new, let answer):
@@ -327,7 +337,13 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     }
     let id = take()
     answers[id] = answer
-    perform(replica.step(.propose(id: id, command: command), at: now))
+    proposed.append(.init(id: id, command: command))
+  }
+
+  private func handOverProposed() {
+    guard !proposed.isEmpty else { return }
+    defer { proposed.removeAll(keepingCapacity: true) }
+    if haltReason == nil { perform(replica.step(.propose(proposed), at: now)) }
   }
 
   private func read(_ answer: ReadAnswer) {

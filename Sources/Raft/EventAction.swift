@@ -3,8 +3,9 @@ public enum Event: Sendable {
   /// Time has passed. Due at least every heartbeat interval.
   case tick
   case received(Message)
-  /// Wants a command in the log. Answered by `.accepted` or `.refused`.
-  case propose(id: UInt64, command: [UInt8])
+  /// Want commands in the log, in this order. Each is answered by `.accepted` or `.refused`. Those that came together go to
+  /// the disk and to the others together.
+  case propose([Proposal])
   /// Wants to read what is current. Answered by `.readable` or `.refused`.
   case read(id: UInt64)
   /// Everything up to and including this `Persist` is on stable storage.
@@ -21,6 +22,20 @@ public enum Event: Sendable {
   case transfer(to: NodeID?)
   /// An operator puts a new node into a lost one's place. Answered by `.accepted` or `.refused`.
   case replace(id: UInt64, old: NodeID, new: Member)
+
+  public struct Proposal: Sendable, Equatable {
+    public var id: UInt64
+    public var command: [UInt8]
+
+    public init(id: UInt64, command: [UInt8]) {
+      self.id = id
+      self.command = command
+    }
+  }
+
+  public static func propose(id: UInt64, command: [UInt8]) -> Event {
+    .propose([Proposal(id: id, command: command)])
+  }
 }
 
 /// What its caller does, in the given order.

@@ -101,7 +101,8 @@ public struct Raft: Sendable {
     switch event {
     case .tick: tick()
     case .received(let message): receive(message)
-    case .propose(let id, let command): propose(id, .command(command))
+    case .propose(let proposals):
+      for proposal in proposals { propose(proposal.id, .command(proposal.command)) }
     case .read(let id): read(id)
     case .persisted(let number): persisted(number)
     case .checkpointed(let index): checkpoint = max(checkpoint, min(index, applied))
@@ -272,8 +273,9 @@ public struct Raft: Sendable {
   mutating func append(_ entries: [Entry]) {
     guard !entries.isEmpty else { return }
     firstNewIndex = min(firstNewIndex ?? .max, log.lastIndex + 1)
+    let before = log.latestMembership.index
     log.append(entries)
-    refreshMembership()
+    if log.latestMembership.index != before { refreshMembership() }
   }
 
   mutating func refreshMembership() {

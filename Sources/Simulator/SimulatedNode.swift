@@ -18,6 +18,8 @@ final class SimulatedNode {
   /// each transaction keeps some of the last ones.
   var durableMachines: [RegisterMachine]
   var isFlushPlanned = false
+  /// Came, and are handed to the consensus with what happens next.
+  var proposed: [Event.Proposal] = []
   var diskDelay: UInt64 = 1
   var pausedUntil: UInt64 = 0
   /// The disk is gone for good: the node comes back under another name or not at all.
@@ -101,6 +103,7 @@ final class SimulatedNode {
   func stop() {
     replica = nil
     journal = nil
+    proposed = []
     incarnation += 1
     pausedUntil = 0
   }

@@ -159,7 +159,7 @@ extension Simulation {
       let command = RegisterCommand(
         client: request.identity, sequence: request.sequence, register: request.register,
         input: request.input)
-      try step(node, .propose(id: number, command: command.encoded()))
+      try propose(number, command.encoded(), at: node)
     }
   }
 
@@ -194,7 +194,7 @@ extension Simulation {
       nextRequest += 1
       let command = RegisterCommand(
         client: 1 << 63, sequence: number, register: 1 << 63, input: .write(number))
-      try step(node, .propose(id: number, command: command.encoded()))
+      try propose(number, command.encoded(), at: node)
     }
   }
 

@@ -29,6 +29,25 @@ extension Simulation {
   }
 
   mutating func step(_ node: SimulatedNode, _ event: Event) throws {
+    if !node.proposed.isEmpty {
+      let proposed = node.proposed
+      node.proposed = []
+      try stepAlone(node, .propose(proposed))
+      guard node.isUp else { return }
+    }
+    try stepAlone(node, event)
+  }
+
+  /// Now, or with others.
+  mutating func propose(_ id: UInt64, _ command: [UInt8], at node: SimulatedNode) throws {
+    guard chance(50) else {
+      node.proposed.append(.init(id: id, command: command))
+      return
+    }
+    try step(node, .propose(id: id, command: command))
+  }
+
+  private mutating func stepAlone(_ node: SimulatedNode, _ event: Event) throws {
     let effects = node.replica!.step(event, at: node.clock(time))
     if !effects.isEmpty { try perform(effects, at: node) }
     guard node.isUp else { return }

@@ -131,16 +131,25 @@ import Testing
     for number in 150..<200 {
       for command in Self.commit(number) { try await Self.propose(command, to: log) }
     }
-    let applied = try await one.appliedIndex()
-    while try await two.appliedIndex() < applied { try await Task.sleep(for: .milliseconds(5)) }
+    func untilTheSecondFollows() async throws {
+      let applied = try await one.appliedIndex()
+      while try await two.appliedIndex() < applied { try await Task.sleep(for: .milliseconds(5)) }
+    }
+    try await untilTheSecondFollows()
     // No entry told it of who votes, nor of the first images: what it applied itself begins behind them.
-    #expect(try #require(await two.marks().first).index > 256)
+    #expect(await two.marks().first?.index ?? .max > 256)
     #expect(try await two.base().membership == Membership(cluster.members))
     #expect(try await two.counts().images == 200)
-    #expect(await one.marks().last?.hash == two.marks().last?.hash)
     var code = MaskedCode()
     (code.modelVersion, code.indexKeyVersion, code.bits, code.code) = ("model-a", 1, 16, 7)
     #expect(try await two.search([code], count: 1).first?.distance == 0)
+    // And it goes on from there as the others do.
+    for number in 200..<240 {
+      for command in Self.commit(number) { try await Self.propose(command, to: log) }
+    }
+    try await untilTheSecondFollows()
+    let mark = try #require(await two.marks().last)
+    #expect(await one.marks().contains(mark))
     for name in ["snapshot.incoming", "snapshot.outgoing"] {
       for member in ["mcs-1", "mcs-2"] {
         #expect(!FileManager.default.fileExists(atPath: directory.path("\(member)/\(name)")))
@@ -183,6 +192,9 @@ import Testing
     while await rpcError({ () throws(RPCError) in
       try await follower.readBarrier(noOlderThan: 1000)
     }) != nil { try await Task.sleep(for: .milliseconds(5)) }
+    while try await states[1 - leading].counts().images == 0 {
+      try await Task.sleep(for: .milliseconds(5))
+    }
     // With nobody left to hear from, its age grows.
     await voters[leading].stop()
     await witness.stop()
