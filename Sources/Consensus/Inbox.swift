@@ -7,6 +7,9 @@ final class Inbox<Element>: @unchecked Sendable {
   private let condition: UnsafeMutablePointer<pthread_cond_t>
   private var elements: [Element] = []
   private var isClosed = false
+  /// Whoever waits does so for something that is sure to come: what can wait that long wakes nobody.
+  private var isPatient = false
+  private var isAsleep = false
 
   init() {
     mutex = .allocate(capacity: 1)
@@ -29,16 +32,18 @@ final class Inbox<Element>: @unchecked Sendable {
     mutex.deallocate()
   }
 
+  /// - Parameter canWait: for whatever else is on its way to one who takes patiently.
   /// - Returns: false once it is closed, or where so many wait already.
   @discardableResult
-  func put(_ element: Element, unlessLongerThan limit: Int = .max) -> Bool {
+  func put(_ element: Element, unlessLongerThan limit: Int = .max, canWait: Bool = false) -> Bool {
     pthread_mutex_lock(mutex)
     let isTaken = !isClosed && elements.count < limit
     if isTaken { elements.append(element) }
-    let isFirst = isTaken && elements.count == 1
-    pthread_mutex_unlock(mutex)
+    let wakes = isTaken && isAsleep && !(canWait && isPatient)
     // Whoever takes takes all: a later one needs no signal.
-    if isFirst { pthread_cond_signal(condition) }
+    if wakes { isAsleep = false }
+    pthread_mutex_unlock(mutex)
+    if wakes { pthread_cond_signal(condition) }
     return isTaken
   }
 
@@ -52,14 +57,20 @@ final class Inbox<Element>: @unchecked Sendable {
   }
 
   /// All there is, as soon as there is any, or nothing after so long.
-  func take(withinNanoseconds wait: UInt64) -> [Element] {
+  ///
+  /// - Parameter patiently: not for the sake of what can wait.
+  func take(withinNanoseconds wait: UInt64, patiently: Bool) -> [Element] {
     let deadline = SystemClock().monotonicNanoseconds() + wait
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     var time = timespec(
       tv_sec: Int(deadline / 1_000_000_000), tv_nsec: Int(deadline % 1_000_000_000))
-    while elements.isEmpty {
-      if pthread_cond_timedwait(condition, mutex, &time) == ETIMEDOUT { break }
+    if elements.isEmpty {
+      (isAsleep, isPatient) = (true, patiently)
+      while isAsleep {
+        if pthread_cond_timedwait(condition, mutex, &time) == ETIMEDOUT { break }
+      }
+      isAsleep = false
     }
     let taken = elements
     elements = []

@@ -4,6 +4,8 @@ import Replication
 /// What was decided goes to the state machine, a batch at a time.
 extension ReplicaDriver {
   private static var maximumBatch: Int { 1024 }
+  private static var settlingInterval: Duration { .milliseconds(100) }
+  private static var checkpointTicks: Tick { 3000 }
   /// The log cannot be let go of before the state is durable.
   private var checkpointInterval: UInt64 { replica.raft.configuration.compactionStep }
 
@@ -41,7 +43,7 @@ extension ReplicaDriver {
         waiting.append((proposal.offset, answer))
       }
     }
-    Task { [machine, inbox] in
+    Task(executorPreference: machine.taskExecutor) { [machine, inbox] in
       let result: Result<[Machine.Outcome?], any Error>
       do {
         let outcomes = try await machine.apply(entries, first: first)
@@ -77,16 +79,44 @@ extension ReplicaDriver {
       perform(replica.applied(through: last))
       releaseStaleReads()
       appliedSinceCheckpoint += UInt64(outcomes.count)
+      settleSoon()
       checkpointIfDue()
     }
   }
 
+  private func settleSoon() {
+    guard !isSettling else { return }
+    isSettling = true
+    Task { [machine, inbox] in
+      try? await Task.sleep(for: Self.settlingInterval)
+      inbox.put(.settled(await Self.settle(machine)))
+    }
+  }
+
+  private static func settle(_ machine: Machine) async -> Result<Void, any Error> {
+    do { return .success(try await machine.settle()) } catch { return .failure(error) }
+  }
+
+  func settled(_ result: Result<Void, any Error>) {
+    isSettling = false
+    // What was applied may be gone again: only a start that applies it anew can go on.
+    if case .failure(let error) = result { halt("the state cannot be written: \(error)") }
+  }
+
+  /// Often enough that the log can be let go of, and not so often that the disk does little else.
   private func checkpointIfDue() {
-    guard appliedSinceCheckpoint >= checkpointInterval, !isCheckpointing, !isWritingSnapshot
+    guard appliedSinceCheckpoint >= checkpointInterval, !isCheckpointing, !isWritingSnapshot,
+      now >= lastCheckpoint + Self.checkpointTicks
+        || replica.raft.logSizeBytes > replica.raft.configuration.retainedLogBytes / 2
     else { return }
-    appliedSinceCheckpoint = 0
+    (appliedSinceCheckpoint, lastCheckpoint) = (0, now)
     isCheckpointing = true
     Task { [machine, inbox] in
+      let settled = await Self.settle(machine)
+      guard case .success = settled else {
+        inbox.put(.settled(settled))
+        return
+      }
       let result: Result<Index, any Error>
       do { result = .success(try await machine.checkpoint()) } catch { result = .failure(error) }
       inbox.put(.checkpointed(result))

@@ -69,6 +69,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     case replace(NodeID, Member, CheckedContinuation<ConsensusFailure?, Never>)
     case wrote(Result<Journal.Written, SegmentStoreError>)
     case applied(last: Index, Result<[Machine.Outcome?], any Error>, [Replica.Proposal])
+    case settled(Result<Void, any Error>)
     case checkpointed(Result<Index, any Error>)
     case snapshotSent(to: NodeID, installed: Index?)
     case snapshotWritten(path: String, to: NodeID, term: Term, Result<LogBase, any Error>)
@@ -99,6 +100,8 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   private var outgoing: [NodeID: [Message]] = [:]
   /// Came one after the other, and are handed to the consensus together.
   private var proposed: [Event.Proposal] = []
+  /// The last entry of those that were handed over last, and when that was, in nanoseconds.
+  private var round: (end: Index, began: UInt64) = (0, 0)
   private var nextID: UInt64 = 1
   var answers: [UInt64: Answer] = [:]
   private var readAnswers: [UInt64: ReadAnswer] = [:]
@@ -109,7 +112,9 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   var waitingFirst: Index = 0
   var waitingProposals: [Replica.Proposal] = []
   var isApplying = false
+  var isSettling = false
   var appliedSinceCheckpoint: UInt64 = 0
+  var lastCheckpoint: Tick = 0
   var isCheckpointing = false
   /// A state is being written out: nothing may take its place, or write it back, meanwhile.
   var isWritingSnapshot = false
@@ -124,6 +129,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
 
   private static var maximumWaiting: Int { 8192 }
   private static var maximumInbox: Int { 16_384 }
+  private static var longestRoundNanoseconds: UInt64 { 2_000_000 }
 
   /// - Parameters:
   ///   - directory: for snapshots on their way; must exist.
@@ -156,7 +162,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
 
   /// Returns once the command has been applied here, with what that answered.
   public func propose(_ command: [UInt8]) async throws(ConsensusFailure) -> Machine.Outcome {
-    try await withCheckedContinuation { put(.propose(command, $0)) }.get()
+    try await withCheckedContinuation { put(.propose(command, $0), canWait: true) }.get()
   }
 
   /// Returns once the state here is what it was at some time after the call, or later.
@@ -205,8 +211,8 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   }
 
   /// For the thread, or, once that has ended, answered here: nobody waits for ever.
-  func put(_ input: Input) {
-    if !inbox.put(input) { refuse(input) }
+  func put(_ input: Input, canWait: Bool = false) {
+    if !inbox.put(input, canWait: canWait) { refuse(input) }
   }
 
   private func refuse(_ input: Input) {
@@ -220,7 +226,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
       answer.resume(returning: nil)
     case .snapshotWritten(let path, _, _, _): unlink(path)
     case .status(let answer): answer.resume(returning: lastStatus.withLock { $0! })
-    case .event, .wrote, .applied, .checkpointed, .snapshotSent, .installed, .stop: break
+    case .event, .wrote, .applied, .settled, .checkpointed, .snapshotSent, .installed, .stop: break
     }
   }
 
@@ -244,16 +250,9 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   private func run() {
     perform(replica.step(.tick, at: now))
     while !isStopping {
-      let inputs = inbox.take(withinNanoseconds: untilNextTick)
-      for input in inputs {
-        if case .propose(let command, let answer) = input {
-          propose(command, answer)
-        } else {
-          handOverProposed()
-          handle(input)
-        }
-      }
-      handOverProposed()
+      let inputs = inbox.take(withinNanoseconds: untilNextInput, patiently: isRoundUnderWay)
+      for input in inputs { handle(input) }
+      if !isRoundUnderWay { handOverProposed() }
       if now >= replica.raft.nextTick && haltReason == nil {
         perform(replica.step(.tick, at: now))
       }
@@ -266,9 +265,12 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     arrived?.answer.resume(returning: nil)
     arrived = nil
     for input in inbox.close() { refuse(input) }
-    let journal = journal
-    let ended = ended
+    let (journal, machine, ended, logger) = (journal, machine, ended, logger)
     Task {
+      do { try await machine.settle() } catch {
+        // The log has it.
+        logger.warning("the state was not settled", metadata: ["reason": "\(error)"])
+      }
       await journal.close()
       let waiters = ended.withLock { ended in
         ended.isOver = true
@@ -299,7 +301,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     switch input {
     case .event(let event):
       if haltReason == nil { perform(replica.step(event, at: now)) }
-    case .propose: preconditionFailure("proposals are gathered")
+    case .propose(let command, let answer): propose(command, answer)
     case .read(let answer): read(answer)
     case .readStale(let maximum, let answer): readStale(maximum, answer)
     case .replace(let old, let new, let answer):
@@ -309,6 +311,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
       perform(replica.step(.replace(id: id, old: old, new: new), at: now))
     case .wrote(let result): wrote(result)
     case .applied(let last, let result, let proposals): applied(last, result, proposals)
+    case .settled(let result): settled(result)
     case .checkpointed(let result): checkpointed(result)
     case .snapshotSent(let node, let installed):
       isSendingSnapshot = false
@@ -343,7 +346,24 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   private func handOverProposed() {
     guard !proposed.isEmpty else { return }
     defer { proposed.removeAll(keepingCapacity: true) }
-    if haltReason == nil { perform(replica.step(.propose(proposed), at: now)) }
+    guard haltReason == nil else { return }
+    perform(replica.step(.propose(proposed), at: now))
+    round = (replica.raft.lastPosition.index, clock.monotonicNanoseconds())
+  }
+
+  /// What comes up while earlier proposals are on their way waits a moment for them: one large round costs the disks and
+  /// the network little more than one command, and many small ones much more.
+  private var isRoundUnderWay: Bool {
+    replica.raft.role == .leader && replica.raft.commit < round.end
+      && clock.monotonicNanoseconds() < round.began + Self.longestRoundNanoseconds
+  }
+
+  private var untilNextInput: UInt64 {
+    guard !proposed.isEmpty else { return untilNextTick }
+    let (now, end) = (
+      clock.monotonicNanoseconds(), round.began + Self.longestRoundNanoseconds
+    )
+    return min(untilNextTick, end > now ? end - now : 0)
   }
 
   private func read(_ answer: ReadAnswer) {

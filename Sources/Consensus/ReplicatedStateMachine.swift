@@ -4,10 +4,18 @@ import Raft
 public protocol ReplicatedStateMachine: Sendable {
   associatedtype Outcome: Sendable
 
-  /// Applies entries with consecutive indices from `first` on, which is one behind the last. Keeps the position reached, and
-  /// the membership, with the state, in one transaction.
+  /// Where a task runs best that does little but apply; nil: anywhere.
+  var taskExecutor: (any TaskExecutor)? { get }
+
+  /// Applies entries with consecutive indices from `first` on, which is one behind the last. The position reached, and
+  /// the membership, belong to the state: at every moment a start would find all three as of the same entry. A failure
+  /// may take back what was not settled.
   /// - Returns: one outcome for each entry; nil for those that are no commands.
   func apply(_ entries: [Entry], first: Index) async throws -> [Outcome?]
+
+  /// Lets all that was applied outlive this process, as far as the machine goes on. Many applications share the cost of one;
+  /// what was not settled is applied again from the log after a start.
+  func settle() async throws
 
   /// Makes all that was applied durable.
   /// - Returns: the last index of it.
@@ -21,6 +29,10 @@ public protocol ReplicatedStateMachine: Sendable {
   func install(_ path: String, base: LogBase) async throws
 }
 
+extension ReplicatedStateMachine {
+  public var taskExecutor: (any TaskExecutor)? { nil }
+}
+
 /// A witness has none.
 public struct NoStateMachine: ReplicatedStateMachine {
   public init() {}
@@ -28,6 +40,8 @@ public struct NoStateMachine: ReplicatedStateMachine {
   public func apply(_ entries: [Entry], first: Index) async throws -> [Never?] {
     preconditionFailure("a witness was given entries to apply")
   }
+
+  public func settle() async throws {}
 
   public func checkpoint() async throws -> Index {
     preconditionFailure("a witness was asked to make a state durable")

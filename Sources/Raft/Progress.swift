@@ -24,6 +24,8 @@ struct Progress: Sendable {
   var round: UInt64 = 0
   /// What it called that answer.
   var stamp: UInt64 = 0
+  /// What a witness has not been sent goes now, until it has been sent all.
+  var isDue = true
   /// A witness whose log has reached its bound, and takes nothing for long any more.
   var isFull = false
 
@@ -69,6 +71,8 @@ struct LeaderState: Sendable {
   /// The last heartbeat sent, and when each was that a quorum has not answered yet.
   var round: UInt64 = 0
   var sentAt: [(round: UInt64, tick: Tick)] = []
+  /// Where the log ended at the last heartbeat, and at the one before.
+  var lastIndexAtHeartbeats: (last: Index, earlier: Index) = (0, 0)
   /// The highest heartbeat that a quorum answered, and when it was sent.
   var quorumRound: UInt64 = 0
   var leaseStart: Tick?

@@ -33,7 +33,10 @@ extension Raft {
     leading!.round += 1
     leading!.sentAt.append((leading!.round, now))
     leading!.nextHeartbeat = now + configuration.heartbeatTicks
+    let (last, _) = leading!.lastIndexAtHeartbeats
+    leading!.lastIndexAtHeartbeats = (log.lastIndex, last)
     for (node, progress) in leading!.progress.sorted(by: { $0.key < $1.key }) {
+      leading!.progress[node]!.isDue = true
       let retained = leading!.progress.filter { $0.key != node }.map(\.value.match).min()
       send(
         .heartbeat(
@@ -126,7 +129,36 @@ extension Raft {
   }
 
   mutating func replicate() {
-    for node in leading!.progress.keys.sorted() { sendEntries(to: node) }
+    let areTogether = configuration.sparesWitness && dataNodesAreTogether
+    for node in leading!.progress.keys.sorted() {
+      if areTogether && isSpared(node) { continue }
+      sendEntries(to: node)
+      if let progress = leading?.progress[node], progress.next > log.lastIndex {
+        leading!.progress[node]!.isDue = false
+      }
+    }
+  }
+
+  /// All other data nodes answer, and have what the log held two heartbeats ago: what is proposed now will commit without the
+  /// witness.
+  private var dataNodesAreTogether: Bool {
+    guard !isWitness, membership.previous == nil else { return false }
+    let others = membership.members.filter { $0.role == .data && $0.id != id }
+    return !others.isEmpty
+      && others.allSatisfy { member in
+        guard let progress = leading!.progress[member.id] else { return false }
+        return progress.state == .replicate
+          && now < progress.lastHeard + 2 * configuration.heartbeatTicks
+          && progress.match >= leading!.lastIndexAtHeartbeats.earlier
+      }
+  }
+
+  private func isSpared(_ node: NodeID) -> Bool {
+    guard let progress = leading!.progress[node], !progress.isDue, progress.state == .replicate,
+      membership.member(node)?.role == .witness
+    else { return false }
+    return log.bytes(through: log.lastIndex) - log.bytes(through: progress.next - 1)
+      < configuration.maximumWitnessLagBytes
   }
 
   private mutating func sendEntries(to node: NodeID) {

@@ -14,8 +14,14 @@ public struct RaftConfiguration: Sendable {
   /// Entries in one message, and proposed and not committed, in bytes. At least one entry always fits.
   public var maximumAppendBytes: UInt64 = 1 << 20
   public var maximumUncommittedBytes: UInt64 = 64 << 20
-  /// Messages with entries on their way to one node.
-  public var maximumInFlight = 64
+  /// Messages with entries on their way to one node. What comes up meanwhile goes with the next one: a few large ones cost
+  /// less than many small ones, here, on the way, and on the other side's disk.
+  public var maximumInFlight = 2
+  /// While the data nodes keep up with each other, the witness is sent entries with each heartbeat only: it is needed for no
+  /// commit then, and its disk and its messages cost what they cost the others.
+  public var sparesWitness = true
+  /// But no more than so many bytes late.
+  public var maximumWitnessLagBytes: UInt64 = 1 << 20
   /// Entries that a data node keeps for those behind, in bytes; beyond it they get a snapshot.
   public var retainedLogBytes: UInt64 = 64 << 20
   /// What the witness holds while a data node is away; beyond it writes stop. What was proposed before the leader heard

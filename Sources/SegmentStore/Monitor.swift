@@ -38,8 +38,9 @@ final class Monitor<State>: @unchecked Sendable {
   /// Changes the state and wakes every waiter.
   func withLockSignalling<Result>(_ body: (inout State) -> Result) -> Result {
     pthread_mutex_lock(mutex)
-    defer { pthread_mutex_unlock(mutex) }
     let result = body(&state)
+    pthread_mutex_unlock(mutex)
+    // Whoever wakes up needs the mutex.
     pthread_cond_broadcast(condition)
     return result
   }

@@ -105,5 +105,7 @@ extension RaftConfiguration {
     maximumAppendBytes = one(of: [1, 200, 2_000, 1 << 20])
     maximumInFlight = one(of: [1, 4, 64])
     maximumWitnessLogBytes = one(of: [6_000, 1 << 20])
+    sparesWitness = one(of: [true, true, false])
+    maximumWitnessLagBytes = one(of: [200, 1 << 20])
   }
 }

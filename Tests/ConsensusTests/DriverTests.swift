@@ -29,6 +29,7 @@ import Testing
     }
 
     func breakDown() { isBroken = true }
+    func settle() {}
     func checkpoint() -> Index { applied }
     func writeSnapshot(to path: String) throws -> LogBase { throw Broken() }
     func install(_ path: String, base: LogBase) throws { throw Broken() }

@@ -10,7 +10,9 @@ import TestSupport
 extension ClusterState {
   /// Commands as entries of one term.
   func apply(_ commands: [LogCommand], first: UInt64) throws -> [LogOutcome] {
-    try apply(commands.map { Entry(term: 1, payload: .command($0.encoded())) }, first: first)
+    // Tests look at the file, too.
+    defer { try? settle() }
+    return try apply(commands.map { Entry(term: 1, payload: .command($0.encoded())) }, first: first)
       .map { outcome in
         guard let outcome else { preconditionFailure("a command without an outcome") }
         return outcome

@@ -57,6 +57,8 @@ struct Ordeal {
     configuration.retainedLogBytes = dice.chance(50) ? 400 : 4000
     configuration.maximumWitnessLogBytes = dice.chance(30) ? 600 : 1 << 20
     configuration.compactionStep = dice.chance(50) ? 1 : 5
+    configuration.sparesWitness = dice.chance(60)
+    configuration.maximumWitnessLagBytes = dice.chance(50) ? 100 : 1 << 20
     let members = [
       Member(id: "a", role: .data), Member(id: "b", role: .data), Member(id: "w", role: .witness),
     ]

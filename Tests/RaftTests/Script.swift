@@ -31,6 +31,8 @@ struct Script {
 
   init() {
     configuration.compactionStep = 1000
+    configuration.maximumInFlight = 64
+    configuration.sparesWitness = false
     group.story = Story()
   }
 

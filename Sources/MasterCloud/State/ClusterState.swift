@@ -28,6 +28,7 @@ actor ClusterState: ReplicatedStateMachine {
   private let indexedAtOnce: Int
 
   nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+  nonisolated var taskExecutor: (any TaskExecutor)? { thread }
 
   /// - Parameter indexedAtOnce: images read at once for the index: who wants the state waits no longer than that takes.
   init(path: String, indexedAtOnce: Int = 1000) throws {
@@ -103,6 +104,8 @@ actor ClusterState: ReplicatedStateMachine {
     }
     return outcomes
   }
+
+  func settle() throws { try machine.settle() }
 
   func marks() -> [StateMark] { recentMarks }
 
@@ -215,6 +218,7 @@ actor ClusterState: ReplicatedStateMachine {
   /// Reads through a connection of its own, which sees one moment: applying goes on.
   nonisolated func writeSnapshot(to target: String) async throws -> LogBase {
     let path = path
+    try await settle()
     return try await offload {
       unlink(target)
       try Database(path: path).execute("VACUUM INTO '\(target.replacing("'", with: "''"))'")

@@ -36,6 +36,10 @@ final class Database {
     try execute("PRAGMA synchronous = NORMAL")
     // Deleting an image's record shreds its wrapped key: the bytes must not stay in free pages.
     try execute("PRAGMA secure_delete = ON")
+    // Many changes go into one transaction, which must not be written out before its end.
+    try execute("PRAGMA cache_size = -65536")
+    // Written back when the log asks for it: a checkpoint in the middle would hold up a commit.
+    try execute("PRAGMA wal_autocheckpoint = 0")
   }
 
   deinit {
@@ -88,6 +92,30 @@ final class Database {
 
   /// Rows changed by the last statement.
   var changes: Int { Int(sqlite3_changes(connection)) }
+
+  private(set) var isInTransaction = false
+
+  /// Begins a transaction that lasts until ``commit()``, unless there is one.
+  func begin() throws(DatabaseError) {
+    guard !isInTransaction else { return }
+    try execute("BEGIN IMMEDIATE")
+    isInTransaction = true
+  }
+
+  func commit() throws(DatabaseError) {
+    guard isInTransaction else { return }
+    do throws(DatabaseError) { try execute("COMMIT") } catch {
+      rollBack()
+      throw error
+    }
+    isInTransaction = false
+  }
+
+  func rollBack() {
+    // Some failures have done so by themselves; the first error is the one to report.
+    try? execute("ROLLBACK")
+    isInTransaction = false
+  }
 
   /// All or nothing.
   func transaction<Result>(

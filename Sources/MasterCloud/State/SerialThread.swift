@@ -1,8 +1,9 @@
 import Base
 import Glibc
 
-/// A serial executor on a thread of its own, for an actor whose work may block on a file.
-final class SerialThread: SerialExecutor, @unchecked Sendable {
+/// A serial executor on a thread of its own, for an actor whose work may block on a file, and for tasks that do little but
+/// call it: they need no other thread.
+final class SerialThread: SerialExecutor, TaskExecutor, @unchecked Sendable {
   private struct State {
     var jobs: [UnownedJob] = []
     var isStopping = false
@@ -33,6 +34,8 @@ final class SerialThread: SerialExecutor, @unchecked Sendable {
     UnownedSerialExecutor(ordinary: self)
   }
 
+  func asUnownedTaskExecutor() -> UnownedTaskExecutor { UnownedTaskExecutor(ordinary: self) }
+
   /// Ends the thread once its queue is empty.
   func stop() {
     state.withLock { $0.isStopping = true }
@@ -46,7 +49,10 @@ final class SerialThread: SerialExecutor, @unchecked Sendable {
         defer { state.jobs.removeAll(keepingCapacity: true) }
         return (state.jobs, state.isStopping)
       }
-      for job in jobs { job.runSynchronously(on: asUnownedSerialExecutor()) }
+      for job in jobs {
+        job.runSynchronously(
+          isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+      }
       if isStopping && jobs.isEmpty { return }
     }
   }

@@ -137,6 +137,7 @@ extension StateMachine {
 
   /// Brings everything applied so far onto stable storage; the log below may go after it.
   func checkpoint() throws(DatabaseError) {
+    try settle()
     var isBusy = false
     try database.query("PRAGMA wal_checkpoint(TRUNCATE)") { (row) throws(DatabaseError) in
       isBusy = row.integer(0) != 0

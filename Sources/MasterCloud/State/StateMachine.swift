@@ -48,33 +48,44 @@ struct StateMachine {
     var command: LogCommand?
   }
 
-  /// Applies entries with consecutive indices from `first` on, in one transaction with the position reached.
+  /// Applies entries with consecutive indices from `first` on. What was applied and the position reached go into the file
+  /// together, by ``settle()``: until then this connection alone sees them. Where that fails, all that was not settled goes.
   func apply(_ steps: [Step], first: UInt64) throws(DatabaseError) -> [LogOutcome?] {
-    try database.transaction { () throws(DatabaseError) in
-      let applied = try appliedIndex()
-      precondition(first == applied + 1, "command \(first) after \(applied)")
-      var hash = try hash()
-      var outcomes: [LogOutcome?] = []
-      for (offset, step) in steps.enumerated() {
-        var outcome: LogOutcome?
-        if let command = step.command {
-          outcome = try applyOnce(command, at: first + UInt64(offset))
-        }
-        if case .membership(let membership) = step.entry.payload {
-          try database.setConsensus("membership", MembershipCodec.encode(membership))
-        }
-        // What is said to people may be worded otherwise by another version.
-        var decided = outcome
-        decided?.message = ""
-        hash = sha256(hash + EntryCodec.encode([step.entry]) + (decided?.encoded() ?? []))
-        outcomes.append(outcome)
-      }
-      try database.setConsensus("hash", hash)
-      if let last = steps.last { try database.setMeta("applied_term", Int64(last.entry.term)) }
-      try database.setMeta("applied_index", Int64(applied) + Int64(steps.count))
-      return outcomes
+    try database.begin()
+    do throws(DatabaseError) { return try applyAll(steps, first: first) } catch {
+      database.rollBack()
+      throw error
     }
   }
+
+  private func applyAll(_ steps: [Step], first: UInt64) throws(DatabaseError) -> [LogOutcome?] {
+    let applied = try appliedIndex()
+    precondition(first == applied + 1, "command \(first) after \(applied)")
+    var hash = try hash()
+    var outcomes: [LogOutcome?] = []
+    for (offset, step) in steps.enumerated() {
+      var outcome: LogOutcome?
+      if let command = step.command {
+        outcome = try applyOnce(command, at: first + UInt64(offset))
+      }
+      if case .membership(let membership) = step.entry.payload {
+        try database.setConsensus("membership", MembershipCodec.encode(membership))
+      }
+      // What is said to people may be worded otherwise by another version.
+      var decided = outcome
+      decided?.message = ""
+      hash = sha256(hash + EntryCodec.encode([step.entry]) + (decided?.encoded() ?? []))
+      outcomes.append(outcome)
+    }
+    try database.setConsensus("hash", hash)
+    if let last = steps.last { try database.setMeta("applied_term", Int64(last.entry.term)) }
+    try database.setMeta("applied_index", Int64(applied) + Int64(steps.count))
+    return outcomes
+  }
+
+  /// Writes what was applied to the file. An end of the process loses nothing of it, a loss of power what ``checkpoint()``
+  /// has not made durable.
+  func settle() throws(DatabaseError) { try database.commit() }
 
   /// Entries for which an answer is kept: far more than are written while a caller may still ask again.
   private static let answersKept: UInt64 = 100_000
