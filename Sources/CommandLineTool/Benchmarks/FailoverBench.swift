@@ -219,22 +219,34 @@ struct FailoverBench: Sendable {
     return Double(pause) / 1e6
   }
 
-  /// Until both masters and the witness are heard of and have what there is, but for what is on its way.
+  /// Until all three voters say themselves that they follow one leader, and have its log but for what is on its way; then a
+  /// moment longer, so that blows fall at any time between two heartbeats and after the last one is forgotten.
   private func waitUntilAllFollow() async throws {
+    let connection = try await cluster.connect()
+    let voters = cluster.plan.nodes(.master) + cluster.plan.nodes(.witness)
     let deadline = clock.monotonicNanoseconds() + UInt64(Self.patienceSeconds * 1e9)
-    while true {
-      if let status = try? await leader().status, status.members.count == 3,
-        status.members.allSatisfy({ member in
-          member.leader
-            || (member.millisecondsSinceHeard < 200 && member.match + 2000 > status.lastIndex)
-        })
-      {
-        return
-      }
+    while !(await follow(voters, connection)) {
       guard clock.monotonicNanoseconds() < deadline else {
         throw CommandFailure(.temporary, "a voter has not come back")
       }
-      try await Task.sleep(for: .milliseconds(100))
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    try await Task.sleep(for: .milliseconds(Double.random(in: 700...1000)))
+  }
+
+  private func follow(_ voters: [DevNode], _ connection: ClusterConnection) async -> Bool {
+    var answers: [ConsensusStatusReply] = []
+    for voter in voters {
+      let channel = connection.channel(to: voter.address, role: voter.role, node: voter.name)
+      guard
+        let answer = try? await channel.unary(
+          ConsensusMethods.consensusStatus, Empty(), CallOptions(timeout: .seconds(2)))
+      else { return false }
+      answers.append(answer)
+    }
+    guard let leader = answers.first(where: { $0.node == $0.leader }) else { return false }
+    return answers.allSatisfy {
+      $0.leader == leader.node && $0.term == leader.term && $0.lastIndex + 1000 > leader.lastIndex
     }
   }
 
