@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care bench-metadata bench-failover sim chaos chaos-ci soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care bench-metadata bench-failover bench-restart sim chaos chaos-ci soak fuzz sanitize clean
 
 TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 CHAOS_PROGRAMS = [ -n "$$SFMEDIR_BIN" ] || for product in sfmedir sfmedir-kce sfmedir-mcs sfmedir-scs sfmedir-mo sfmedir-mu sfmedir-simulate; do swift build -c release --product $$product || exit; done
@@ -58,6 +58,9 @@ bench-metadata: build ## the masters' writes and reads beside etcd; ARGUMENTS='-
 bench-failover: build ## the masters' leader killed, then etcd's; ARGUMENTS='--kills 50' and the like
 	@cluster/install-dependencies.sh etcd-server python3
 	@cluster/bench/masters/failover.py $(ARGUMENTS)
+
+bench-restart: build ## a master that starts with a million images; ARGUMENTS='--records 100000' and the like
+	@cluster/bench/masters/restart.py $(ARGUMENTS)
 
 sim: ## the masters' consensus under simulated faults, then known bugs put into it; SEEDS=2000 ARGUMENTS='--from 4711'
 	@cluster/install-dependencies.sh

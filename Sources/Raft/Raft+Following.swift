@@ -77,7 +77,9 @@ extension Raft {
     commit = max(commit, min(heartbeat.commit, matchedIndex))
     retained = max(retained, heartbeat.retained)
     refreshMembership()
-    let stamp = freshness.heard(heartbeat, at: now)
+    // Where others than it and the leader are a quorum, another leader may have been elected by then.
+    let isBacked = membership.isQuorum { $0 == id || $0 == node }
+    let stamp = freshness.heard(heartbeat, isBacked: isBacked, at: now)
     let answer = Message.Body.heartbeatAnswer(
       .init(round: heartbeat.round, isFull: isWitness && isLogFull, stamp: stamp))
     // It says that this node is in this term; nothing about the log, for which a slow disk may still be busy.
@@ -131,14 +133,14 @@ struct Freshness: Sendable {
   /// nothing of this one's clock.
   private(set) var stamp: UInt64
   private var answers: [(stamp: UInt64, tick: Tick)] = []
-  /// At this time the leader had committed no more than this.
+  /// At this time no more than this had been committed. That stays true, whatever leaders come.
   private(set) var point: (tick: Tick, commit: Index)?
 
   init(stamp: UInt64) { self.stamp = stamp }
 
   /// Returns the stamp of the answer.
-  mutating func heard(_ heartbeat: Message.Heartbeat, at now: Tick) -> UInt64 {
-    if let answer = answers.last(where: { $0.stamp == heartbeat.answered }),
+  mutating func heard(_ heartbeat: Message.Heartbeat, isBacked: Bool, at now: Tick) -> UInt64 {
+    if isBacked, let answer = answers.last(where: { $0.stamp == heartbeat.answered }),
       answer.tick >= point?.tick ?? 0
     {
       point = (answer.tick, heartbeat.commit)
@@ -149,17 +151,15 @@ struct Freshness: Sendable {
     return stamp
   }
 
-  /// Of another leader nothing is known.
-  mutating func reset() { self = Freshness(stamp: stamp) }
+  /// Another leader repeats nothing that was said to an earlier one.
+  mutating func reset() { answers = [] }
 }
 
 extension Raft {
-  /// A follower's state, once it has applied the index given, is no older than so many ticks. Nil where nothing is known,
-  /// and where others than it and the leader are enough to have elected another leader by then.
+  /// This node's state, once it has applied the index given, is no older than so many ticks. Nil where nothing is known.
+  /// It grows old, and is known all the same, while nobody leads.
   public func staleness(at now: Tick) -> (ticks: Tick, index: Index)? {
-    guard role == .follower, let leader, let point = freshness.point, now >= point.tick,
-      membership.isQuorum({ $0 == id || $0 == leader })
-    else { return nil }
+    guard let point = freshness.point, now >= point.tick else { return nil }
     return (now - point.tick, point.commit)
   }
 

@@ -37,6 +37,16 @@ import Testing
     #expect(b.staleness(at: 60)?.ticks == 50)
   }
 
+  /// What was so once stays so: nobody leads any more, and the age is known.
+  @Test func ageGrowsWhileNobodyLeads() throws {
+    var b = follower()
+    let stamp = try hear(&b, round: 1, answered: 0, at: 10)
+    _ = try hear(&b, round: 2, answered: stamp, at: 50)
+    _ = b.step(.tick, at: 2000)
+    #expect(b.leadership.role == .preCandidate)
+    #expect(b.staleness(at: 3000)?.ticks == 2990)
+  }
+
   /// The leader had the first answer long before it came again.
   @Test func aHeartbeatThatComesAgainIsNoNews() throws {
     var b = follower()
