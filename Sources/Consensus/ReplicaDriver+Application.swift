@@ -84,13 +84,20 @@ extension ReplicaDriver {
     }
   }
 
-  private func settleSoon() {
+  /// In a while, with what is applied meanwhile.
+  func settleSoon() {
+    isUnsettled = true
     guard !isSettling else { return }
     isSettling = true
-    Task { [machine, inbox] in
+    Task { [inbox] in
       try? await Task.sleep(for: Self.settlingInterval)
-      inbox.put(.settled(await Self.settle(machine)))
+      inbox.put(.settling)
     }
+  }
+
+  func settle() {
+    isUnsettled = false
+    Task { [machine, inbox] in inbox.put(.settled(await Self.settle(machine))) }
   }
 
   private static func settle(_ machine: Machine) async -> Result<Void, any Error> {
@@ -99,24 +106,21 @@ extension ReplicaDriver {
 
   func settled(_ result: Result<Void, any Error>) {
     isSettling = false
+    if isUnsettled { settleSoon() }
     // What was applied may be gone again: only a start that applies it anew can go on.
     if case .failure(let error) = result { halt("the state cannot be written: \(error)") }
   }
 
   /// Often enough that the log can be let go of, and not so often that the disk does little else.
   private func checkpointIfDue() {
-    guard appliedSinceCheckpoint >= checkpointInterval, !isCheckpointing, !isWritingSnapshot,
-      now >= lastCheckpoint + Self.checkpointTicks
-        || replica.raft.logSizeBytes > replica.raft.configuration.retainedLogBytes / 2
+    let isLong = replica.raft.logSizeBytes > replica.raft.configuration.retainedLogBytes / 2
+    guard appliedSinceCheckpoint >= (isLong ? 1 : checkpointInterval),
+      now >= lastCheckpoint + (isLong ? Self.checkpointTicks / 3 : Self.checkpointTicks),
+      !isCheckpointing, !isWritingSnapshot
     else { return }
     (appliedSinceCheckpoint, lastCheckpoint) = (0, now)
     isCheckpointing = true
     Task { [machine, inbox] in
-      let settled = await Self.settle(machine)
-      guard case .success = settled else {
-        inbox.put(.settled(settled))
-        return
-      }
       let result: Result<Index, any Error>
       do { result = .success(try await machine.checkpoint()) } catch { result = .failure(error) }
       inbox.put(.checkpointed(result))
@@ -129,7 +133,8 @@ extension ReplicaDriver {
     case .success(let index):
       if haltReason == nil { perform(replica.step(.checkpointed(index), at: now)) }
     case .failure(let error):
-      // Nothing is lost by keeping the log; the next round tries again.
+      // Nothing is lost by keeping the log; the next round tries again. Whether the state is still good, settling it tells.
+      settle()
       logger.warning("the state was not made durable", metadata: ["reason": "\(error)"])
     }
   }

@@ -5,7 +5,8 @@ import Replication
 /// States that travel to nodes for which the log does not reach back far enough.
 extension ReplicaDriver {
   func beginSnapshot(to node: NodeID, _ term: Term) {
-    guard !isSendingSnapshot else {
+    // A copy that begins in the middle of a checkpoint would hold that up.
+    guard !isSendingSnapshot, !isCheckpointing else {
       perform(replica.step(.snapshotSent(to: node, installed: nil), at: now))
       return
     }
@@ -45,6 +46,8 @@ extension ReplicaDriver {
       transport.sendSnapshot(path, base: base, term: term, to: member, done: done)
     case .failure(let error):
       logger.error("the state was not written out", metadata: ["reason": "\(error)"])
+      // Whether it is still good, that tells.
+      settle()
       done(nil)
     }
   }

@@ -69,6 +69,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
     case replace(NodeID, Member, CheckedContinuation<ConsensusFailure?, Never>)
     case wrote(Result<Journal.Written, SegmentStoreError>)
     case applied(last: Index, Result<[Machine.Outcome?], any Error>, [Replica.Proposal])
+    case settling
     case settled(Result<Void, any Error>)
     case checkpointed(Result<Index, any Error>)
     case snapshotSent(to: NodeID, installed: Index?)
@@ -113,6 +114,8 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   var waitingProposals: [Replica.Proposal] = []
   var isApplying = false
   var isSettling = false
+  /// Something was applied since the last time that the state began to be settled.
+  var isUnsettled = false
   var appliedSinceCheckpoint: UInt64 = 0
   var lastCheckpoint: Tick = 0
   var isCheckpointing = false
@@ -226,7 +229,9 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
       answer.resume(returning: nil)
     case .snapshotWritten(let path, _, _, _): unlink(path)
     case .status(let answer): answer.resume(returning: lastStatus.withLock { $0! })
-    case .event, .wrote, .applied, .settled, .checkpointed, .snapshotSent, .installed, .stop: break
+    case .event, .wrote, .applied, .settling, .settled, .checkpointed,
+      .snapshotSent, .installed, .stop:
+      break
     }
   }
 
@@ -311,6 +316,7 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
       perform(replica.step(.replace(id: id, old: old, new: new), at: now))
     case .wrote(let result): wrote(result)
     case .applied(let last, let result, let proposals): applied(last, result, proposals)
+    case .settling: settle()
     case .settled(let result): settled(result)
     case .checkpointed(let result): checkpointed(result)
     case .snapshotSent(let node, let installed):
@@ -354,12 +360,13 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
   /// What comes up while earlier proposals are on their way waits a moment for them: one large round costs the disks and
   /// the network little more than one command, and many small ones much more.
   private var isRoundUnderWay: Bool {
-    replica.raft.role == .leader && replica.raft.commit < round.end
+    haltReason == nil && replica.raft.role == .leader && replica.raft.commit < round.end
       && clock.monotonicNanoseconds() < round.began + Self.longestRoundNanoseconds
   }
 
   private var untilNextInput: UInt64 {
-    guard !proposed.isEmpty else { return untilNextTick }
+    // Nobody wakes this thread for a proposal that can wait: at the end of the round it looks by itself.
+    guard isRoundUnderWay else { return untilNextTick }
     let (now, end) = (
       clock.monotonicNanoseconds(), round.began + Self.longestRoundNanoseconds
     )
@@ -389,7 +396,13 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
       staleReads.count < Self.maximumWaiting
     else { return answer.resume(returning: .tooStale) }
     if replica.applied >= staleness.index { return answer.resume(returning: nil) }
+    guard mayStillLearn(staleness.index) else { return answer.resume(returning: .tooStale) }
     staleReads.append((staleness.index, answer))
+  }
+
+  /// What it has not got, only a leader can give it.
+  private func mayStillLearn(_ index: Index) -> Bool {
+    index <= replica.raft.commit || replica.raft.leadership.leader != nil
   }
 
   func perform(_ effects: [Replica.Effect]) {
@@ -418,6 +431,10 @@ public final class ReplicaDriver<Machine: ReplicatedStateMachine>: @unchecked Se
         "leader": "\(leadership.leader?.name ?? "none")",
       ])
     onLeadership(leadership)
+    for read in staleReads where !mayStillLearn(read.index) {
+      read.answer.resume(returning: .tooStale)
+    }
+    staleReads.removeAll { !mayStillLearn($0.index) }
   }
 
   private func reason(_ failure: Replica.Failure) -> ConsensusFailure {

@@ -20,14 +20,25 @@ public struct MasterReads: Sendable {
     maximumAgeMilliseconds: UInt64, within context: CallContext,
     _ body: @Sendable (ServiceClient) async throws -> Answer
   ) async throws -> Answer {
-    if maximumAgeMilliseconds > 0, let any {
-      do {
-        return try await Retry(maximumAttempts: 2).run(within: context) { try await body(any) }
-      } catch {
-        // What none of them knows well enough, the leader does.
-        guard (error as? RPCError)?.code == .unavailable else { throw error }
+    guard maximumAgeMilliseconds > 0, let any else {
+      return try await Retry.briefly.run(within: context) { try await body(leader) }
+    }
+    do {
+      return try await Retry(maximumAttempts: 2).run(within: context) { try await body(any) }
+    } catch let old as RPCError where Self.mayBeOtherwiseNow(old) {
+      // What is not there yet, or not any more, or cannot be said at that age, the leader knows.
+      do { return try await body(leader) } catch let error as RPCError
+        where error.code == .unavailable
+      {
+        throw old.code == .unavailable ? error : old
       }
     }
-    return try await Retry.briefly.run(within: context) { try await body(leader) }
+  }
+
+  private static func mayBeOtherwiseNow(_ error: RPCError) -> Bool {
+    switch error.code {
+    case .cancelled, .deadlineExceeded, .invalidArgument, .permissionDenied, .unauthenticated: false
+    default: true
+    }
   }
 }

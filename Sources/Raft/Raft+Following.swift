@@ -147,7 +147,8 @@ struct Freshness: Sendable {
     }
     stamp &+= 1
     answers.append((stamp, now))
-    if answers.count > 32 { answers.removeFirst(16) }
+    // As many as may be on their way there and back over the slowest link.
+    if answers.count > 512 { answers.removeFirst(256) }
     return stamp
   }
 

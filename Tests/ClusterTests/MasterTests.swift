@@ -36,6 +36,37 @@ extension InspectionTests {
     }
   }
 
+  /// With nobody left to lead it, a master answers those who allow its answers an age, and nobody else.
+  @Test func aMasterThatIsLeftAloneAnswersWhatMayBeOld() async throws {
+    try await TestCluster.run(slaves: 3) { cluster in
+      let folder = try await cluster.phantoms(3)
+      let ids = try await cluster.upload(folder)
+      let leading = try await leader(cluster)
+      let left = leading == "mcs-1" ? "mcs-2" : "mcs-1"
+      // The other one has what was stored as soon as the voters say so.
+      while !(try await voters(cluster).allSatisfy { $0["behind"]?.number == 0 }) {
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      try await cluster.kill(leading)
+      try await cluster.kill("witness-1")
+      #expect(try await cluster.run(["ls", "--all", "--timeout", "3"]).status != 0)
+      let listed = try await cluster.run(["ls", "--all", "--max-age", "600"])
+      #expect(listed.status == 0, "\(left): \(listed.errors)")
+      #expect(listed.lines.filter { $0["type"]?.text == "image" }.count == ids.count)
+      let picture = try #require(ids.keys.first)
+      let found = try await cluster.run(["query", picture, "-k", "2", "--max-age", "600"])
+      #expect(found.status == 0, "\(found.errors)")
+      #expect(found.lines.filter { $0["type"]?.text == "result" }.count == 2)
+      let id = try #require(ids[picture])
+      let file = cluster.directory.path("original")
+      let got = try await cluster.run(["get", id, "-o", file, "--max-age", "600"])
+      #expect(got.status == 0, "\(got.errors)")
+      // As young as that nobody can say.
+      #expect(
+        try await cluster.run(["ls", "--all", "--max-age", "0.1", "--timeout", "3"]).status != 0)
+    }
+  }
+
   /// A leader that is told to stop has another one lead before it goes.
   @Test func aLeaderThatStopsHandsOver() async throws {
     try await TestCluster.run(slaves: 3) { cluster in

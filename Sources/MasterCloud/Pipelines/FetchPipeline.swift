@@ -10,22 +10,29 @@ struct FetchPipeline: Sendable {
   let keys: KeyRing
 
   /// The encrypted image, identical to what was stored.
-  func fetch(_ image: StoredImage, within context: CallContext) async throws -> [UInt8] {
+  ///
+  /// - Parameter mayBeOld: the record is of some age; a shadow that is not where it says speaks against nobody.
+  func fetch(
+    _ image: StoredImage, mayBeOld: Bool = false, within context: CallContext
+  ) async throws -> [UInt8] {
     do {
-      return try await attempt(image, within: context)
+      return try await attempt(image, mayBeOld, within: context)
     } catch let error as RPCError where error.reason == "NotEnoughShadows" {
       // Shadows that moved meanwhile are not where this record says.
       guard let now = try await state.image(image.record.imageID), now != image else {
         throw error
       }
-      return try await attempt(now, within: context)
+      return try await attempt(now, mayBeOld, within: context)
     }
   }
 
-  private func attempt(_ image: StoredImage, within context: CallContext) async throws -> [UInt8] {
+  private func attempt(
+    _ image: StoredImage, _ mayBeOld: Bool, within context: CallContext
+  ) async throws -> [UInt8] {
     let sharing = try OpenedSharing(image, keys: keys)
     let (id, scheme, threshold) = (sharing.id, sharing.scheme, sharing.threshold)
-    let shadows = try await reader.collect(sharing, of: image, within: context)
+    let shadows = try await reader.collect(
+      sharing, of: image, notes: !mayBeOld, within: context)
     let digests = image.digests
     let expected = image.record.sealedDigest
     do {

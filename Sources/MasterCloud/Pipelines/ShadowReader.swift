@@ -23,10 +23,12 @@ struct ShadowReader: Sendable {
 
   /// r verified shadows: r slaves are asked at once, one more whenever one fails, lies or is slow.
   ///
-  /// - Parameter excluded: indices that nobody is asked for.
+  /// - Parameters:
+  ///   - excluded: indices that nobody is asked for.
+  ///   - notes: what is found corrupt is held against its slave.
   func collect(
     _ sharing: OpenedSharing, of image: StoredImage, excluding excluded: Set<UInt32> = [],
-    within context: CallContext
+    notes: Bool = true, within context: CallContext
   ) async throws -> [Shadow] {
     let order = order(image.placements.filter { !excluded.contains($0.index) })
     let threshold = sharing.threshold
@@ -39,7 +41,7 @@ struct ShadowReader: Sendable {
       func askNext() {
         guard let placement = remaining.popFirst() else { return }
         running += 1
-        group.addTask { await read(placement, of: image, sharing, within: context) }
+        group.addTask { await read(placement, of: image, sharing, notes: notes, within: context) }
       }
       func watch() {
         let delay = hedgeAfter
@@ -100,11 +102,11 @@ struct ShadowReader: Sendable {
   /// One shadow; a corrupt one is noted, so that care mends it.
   func read(
     _ placement: ShadowPlacement, of image: StoredImage, _ sharing: OpenedSharing,
-    within context: CallContext
+    notes: Bool = true, within context: CallContext
   ) async -> Arrival {
     let arrival = await fetch(placement, of: image, sharing, within: context)
     switch arrival {
-    case .corrupt: await note(placement, sharing.id)
+    case .corrupt: if notes { await note(placement, sharing.id) }
     case .shadow: bad.remove(placement.name, on: placement.slave)
     case .failed, .slow: break
     }

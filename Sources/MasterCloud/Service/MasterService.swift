@@ -144,13 +144,9 @@ public final class MasterService: Sendable {
   private static func fillIndex(of state: ClusterState, _ logger: Logger) async {
     let clock = SystemClock()
     let begin = clock.monotonicNanoseconds()
-    do {
-      guard try await state.fillIndex() else { return }
-      let milliseconds = (clock.monotonicNanoseconds() - begin) / 1_000_000
-      logger.notice("images can be searched", metadata: ["after_milliseconds": "\(milliseconds)"])
-    } catch {
-      logger.error("images cannot be searched", metadata: ["reason": "\(error)"])
-    }
+    guard await state.fillIndex() else { return }
+    let milliseconds = (clock.monotonicNanoseconds() - begin) / 1_000_000
+    logger.notice("images can be searched", metadata: ["after_milliseconds": "\(milliseconds)"])
   }
 
   /// Takes part in the consensus from here on. A master that is alone leads on return.
@@ -337,7 +333,8 @@ public final class MasterService: Sendable {
     guard let image = try await state.image(id.bytes) else {
       throw RPCError(.notFound, "no image \(id) is stored", reason: "NoSuchImage")
     }
-    let sealed = try await fetches.fetch(image, within: call.context)
+    let sealed = try await fetches.fetch(
+      image, mayBeOld: request.maximumAgeMilliseconds > 0, within: call.context)
     var header = FetchImageHeader()
     header.record = image.record
     try await call.send(header)
@@ -357,9 +354,16 @@ public final class MasterService: Sendable {
     }
     for code in request.codes { try RecordRules.check(code) }
     try await log.readBarrier(maximumAgeMilliseconds: request.maximumAgeMilliseconds)
+    if request.maximumAgeMilliseconds > 0, await !state.canSearch {
+      // Another one may be able to.
+      throw RPCError(
+        .unavailable, "this master has not read all images since its start",
+        reason: "IndexIncomplete"
+      ).asRefusal
+    }
     let hits = try await state.search(request.codes, count: Int(request.count))
     if request.withImages {
-      try await sendInOrder(hits, on: call)
+      try await sendInOrder(hits, mayBeOld: request.maximumAgeMilliseconds > 0, on: call)
     } else {
       for (rank, hit) in hits.enumerated() { try await call.send(result(hit, rank)) }
     }
@@ -375,7 +379,8 @@ public final class MasterService: Sendable {
 
   /// Rebuilds a few images ahead; a result waits for those before it, and a failed one stops nothing.
   private func sendInOrder(
-    _ hits: [ClusterState.Hit], on call: ServerCall<SearchImagesRequest, SearchResult>
+    _ hits: [ClusterState.Hit], mayBeOld: Bool,
+    on call: ServerCall<SearchImagesRequest, SearchResult>
   ) async throws {
     typealias Fetched = (rank: Int, image: Result<[UInt8], RPCError>)
     try await withThrowingTaskGroup(of: Fetched.self) { group in
@@ -385,7 +390,7 @@ public final class MasterService: Sendable {
         guard next < hits.count else { return }
         let rank = next
         next += 1
-        group.addTask { (rank, await self.fetchResult(hits[rank], within: call.context)) }
+        group.addTask { (rank, await self.fetchResult(hits[rank], mayBeOld, within: call.context)) }
       }
       for _ in 0..<max(1, configuration.fetchesAhead) { startNext() }
       for rank in hits.indices {
@@ -403,13 +408,13 @@ public final class MasterService: Sendable {
   }
 
   private func fetchResult(
-    _ hit: ClusterState.Hit, within context: CallContext
+    _ hit: ClusterState.Hit, _ mayBeOld: Bool, within context: CallContext
   ) async -> Result<[UInt8], RPCError> {
     do {
       guard let image = try await state.image(hit.record.imageID) else {
         return .failure(RPCError(.notFound, "deleted meanwhile", reason: "NoSuchImage"))
       }
-      return .success(try await fetches.fetch(image, within: context))
+      return .success(try await fetches.fetch(image, mayBeOld: mayBeOld, within: context))
     } catch {
       return .failure(RPCError(answering: error))
     }

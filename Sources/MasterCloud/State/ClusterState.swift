@@ -23,7 +23,7 @@ actor ClusterState: ReplicatedStateMachine {
   private var index = SearchIndex()
   /// Another state has another index: what fills the old one ends.
   private var indexGeneration = 0
-  private var indexFailure: DatabaseError?
+  private var indexFailure: (any Error)?
   private var waitingForIndex: [CheckedContinuation<Void, Never>] = []
   private let indexedAtOnce: Int
 
@@ -41,14 +41,23 @@ actor ClusterState: ReplicatedStateMachine {
 
   // MARK: the search index
 
-  /// Reads the codes of all images, while everything but a search goes on.
+  /// Reads the codes of all images, while everything but a search goes on. What cannot be read is tried again.
   ///
-  /// - Returns: once a search is possible; false where another state came in between, which is read for itself.
+  /// - Returns: once a search is possible; false where the task was cancelled, or another state came in between, which is
+  ///   read for itself.
   @discardableResult
-  nonisolated func fillIndex() async throws -> Bool {
+  nonisolated func fillIndex() async -> Bool {
     let generation = await indexGeneration
-    while try await fillMore(generation) {
-      if Task.isCancelled { return false }
+    while await generation == indexGeneration {
+      do {
+        if try await !fillMore(generation) { break }
+        if !Task.isCancelled { continue }
+        await endFilling(CancellationError(), generation)
+        return false
+      } catch {
+        await endFilling(error, generation)
+        do { try await Task.sleep(for: .seconds(1)) } catch { return false }
+      }
     }
     return await indexGeneration == generation
   }
@@ -58,21 +67,24 @@ actor ClusterState: ReplicatedStateMachine {
     guard generation ?? indexGeneration == indexGeneration, let after = index.filledThrough else {
       return false
     }
-    do throws(DatabaseError) {
-      index.fill(try machine.recordsForIndex(after: after, limit: indexedAtOnce))
-    } catch {
-      indexFailure = error
-      endWaitingForIndex()
-      throw error
-    }
+    index.fill(try machine.recordsForIndex(after: after, limit: indexedAtOnce))
+    indexFailure = nil
     if index.isWhole { endWaitingForIndex() }
     return !index.isWhole
+  }
+
+  private func endFilling(_ error: any Error, _ generation: Int) {
+    guard generation == indexGeneration else { return }
+    indexFailure = error
+    endWaitingForIndex()
   }
 
   private func endWaitingForIndex() {
     for waiter in waitingForIndex { waiter.resume() }
     waitingForIndex = []
   }
+
+  var canSearch: Bool { index.isWhole }
 
   func appliedIndex() throws -> UInt64 { try machine.appliedIndex() }
 
@@ -249,9 +261,10 @@ actor ClusterState: ReplicatedStateMachine {
     try disk.synchronizeDirectory(directory)
     machine = try StateMachine(path: path)
     index = SearchIndex()
+    indexFailure = nil
     indexGeneration += 1
     recentMarks = []
-    Task { [weak self] in try await self?.fillIndex() }
+    Task { [weak self] in _ = await self?.fillIndex() }
   }
 
   /// The nearest records over all code spaces asked for; by distance, then by id. Waits for the index after a start.
@@ -259,11 +272,12 @@ actor ClusterState: ReplicatedStateMachine {
     while !index.isWhole {
       if let indexFailure { throw indexFailure }
       await withCheckedContinuation { waitingForIndex.append($0) }
+      try Task.checkCancellation()
     }
     var hits: [Hit] = []
     for (id, distance) in try index.nearest(to: codes, count: count) {
       guard let image = try machine.image(id.bytes) else {
-        preconditionFailure("the index names \(id), the state does not")
+        throw DatabaseError(code: 0, description: "the index names \(id), the state does not")
       }
       hits.append(Hit(record: image.record, distance: distance))
     }

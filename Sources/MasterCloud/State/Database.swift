@@ -54,9 +54,20 @@ final class Database {
       description: "SQLite: \(what): \(text)")
   }
 
+  /// What a transaction that lasts held is gone: nothing may be read from what is left, nor changed on top of it.
+  private var lossOfTransaction: DatabaseError?
+
+  /// Fails the statement, and, where SQLite has given up the transaction over it, every later one.
+  private func failed(_ sql: String) -> DatabaseError {
+    let error = failure(sql)
+    if isInTransaction, sqlite3_get_autocommit(connection) != 0 { lossOfTransaction = error }
+    return error
+  }
+
   /// Statements without results or values.
   func execute(_ sql: String) throws(DatabaseError) {
-    guard sqlite3_exec(connection, sql, nil, nil, nil) == SQLITE_OK else { throw failure(sql) }
+    if let lossOfTransaction { throw lossOfTransaction }
+    guard sqlite3_exec(connection, sql, nil, nil, nil) == SQLITE_OK else { throw failed(sql) }
   }
 
   /// Runs one statement and gives each row to `row`.
@@ -64,6 +75,7 @@ final class Database {
     _ sql: String, _ values: [DatabaseValue] = [],
     _ row: (Row) throws(DatabaseError) -> Void = { (_) throws(DatabaseError) in }
   ) throws(DatabaseError) {
+    if let lossOfTransaction { throw lossOfTransaction }
     let statement = try prepared(sql)
     defer {
       sqlite3_reset(statement)
@@ -85,7 +97,7 @@ final class Database {
       switch sqlite3_step(statement) {
       case SQLITE_ROW: try row(Row(statement: statement))
       case SQLITE_DONE: return
-      default: throw failure(sql)
+      default: throw failed(sql)
       }
     }
   }
@@ -103,18 +115,20 @@ final class Database {
   }
 
   func commit() throws(DatabaseError) {
+    if let lossOfTransaction { throw lossOfTransaction }
     guard isInTransaction else { return }
     do throws(DatabaseError) { try execute("COMMIT") } catch {
-      rollBack()
+      giveUp(error)
       throw error
     }
     isInTransaction = false
   }
 
-  func rollBack() {
-    // Some failures have done so by themselves; the first error is the one to report.
-    try? execute("ROLLBACK")
-    isInTransaction = false
+  /// Takes back what the transaction that lasts held, for good.
+  func giveUp(_ error: DatabaseError) {
+    // Some failures have done so by themselves.
+    sqlite3_exec(connection, "ROLLBACK", nil, nil, nil)
+    lossOfTransaction = lossOfTransaction ?? error
   }
 
   /// All or nothing.

@@ -18,9 +18,14 @@ protocol ReplicatedLog: Sendable {
 }
 
 extension ReplicatedLog {
+  private static var greatestAgeMilliseconds: UInt64 { 86_400_000 }
+
   /// - Parameter maximumAgeMilliseconds: as requests carry it: 0 for the state of now, which only the leader knows.
   func readBarrier(maximumAgeMilliseconds: UInt64) async throws(RPCError) {
     if maximumAgeMilliseconds == 0 { return try await readBarrier() }
+    guard maximumAgeMilliseconds <= Self.greatestAgeMilliseconds else {
+      throw RPCError(.invalidArgument, "an age is a day at most")
+    }
     try await readBarrier(noOlderThan: maximumAgeMilliseconds)
   }
 

@@ -138,6 +138,9 @@ extension StateMachine {
   /// Brings everything applied so far onto stable storage; the log below may go after it.
   func checkpoint() throws(DatabaseError) {
     try settle()
+    // Somebody who reads the file holds it up; everything else waits behind it.
+    try database.query("PRAGMA busy_timeout = 100")
+    defer { try? database.query("PRAGMA busy_timeout = 10000") }
     var isBusy = false
     try database.query("PRAGMA wal_checkpoint(TRUNCATE)") { (row) throws(DatabaseError) in
       isBusy = row.integer(0) != 0

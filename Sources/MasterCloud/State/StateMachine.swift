@@ -49,11 +49,12 @@ struct StateMachine {
   }
 
   /// Applies entries with consecutive indices from `first` on. What was applied and the position reached go into the file
-  /// together, by ``settle()``: until then this connection alone sees them. Where that fails, all that was not settled goes.
+  /// together, by ``settle()``: until then this connection alone sees them. Where that fails, all that was not settled goes,
+  /// and this connection answers nothing any more.
   func apply(_ steps: [Step], first: UInt64) throws(DatabaseError) -> [LogOutcome?] {
     try database.begin()
     do throws(DatabaseError) { return try applyAll(steps, first: first) } catch {
-      database.rollBack()
+      database.giveUp(error)
       throw error
     }
   }
