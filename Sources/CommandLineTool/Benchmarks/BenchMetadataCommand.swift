@@ -67,7 +67,7 @@ struct BenchMetadataCommand: ToolCommand {
           rows.append(
             (
               count,
-              await MasterLoad().run(
+              await MasterLoad(executor: connection.executor).run(
                 callers: count, warmUpSeconds: 1, seconds: seconds, call)
             ))
         }

@@ -19,7 +19,11 @@ struct MasterLoad: Sendable {
   /// One call; throws where it failed. Its numbers: the caller's, and the call's of that caller.
   typealias Call = @Sendable (_ caller: Int, _ number: UInt64) async throws -> Void
 
+  private let executor: any TaskExecutor
   private let clock = SystemClock()
+
+  /// - Parameter executor: that of the connection, so that no call has to change threads.
+  init(executor: any TaskExecutor) { self.executor = executor }
 
   /// - Parameter warmUpSeconds: called in this time too, and not counted.
   func run(
@@ -29,7 +33,7 @@ struct MasterLoad: Sendable {
     let end = begin + UInt64(seconds * 1e9)
     return await withTaskGroup(of: Figures.self) { group in
       for caller in 0..<callers {
-        group.addTask { await self.loop(caller, begin, end, call) }
+        group.addTask(executorPreference: executor) { await self.loop(caller, begin, end, call) }
       }
       var all = Figures()
       for await one in group {

@@ -66,6 +66,9 @@ public final class ClusterConnection: Sendable {
     "an operator joins with a token: 'sfmedir-kce token --role operator --node NAME --out FILE', "
     + "named as join_file in cli.toml"
 
+  /// Where the connections' answers come in: a task that does little but call runs best there.
+  var executor: any TaskExecutor { group.nextLoop() }
+
   public func imageOwner() throws -> Channel {
     try channel(configuration.imageOwner, "image_owner", .imageOwner)
   }
