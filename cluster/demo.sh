@@ -89,11 +89,15 @@ state() { "$sfmedir" status --json 2>/dev/null || true; }
 # The master that leads, as the masters themselves say; nothing where none does.
 leader() { state | { grep '"leads":true' || true; } | text node; }
 
+# The files of the upload that are stored. One whose answer was lost with the master that was killed was found there
+# when it was sent again.
+there() { grep -E '"status":"(already_)?stored"' upload.json || true; }
+
 # Returns once so many hundredths of the images are stored, or the upload has ended.
 await_stored() {
   local stored
   while kill -0 "$upload" 2>/dev/null; do
-    stored=$(grep -c '"status":"stored"' upload.json || true)
+    stored=$(there | wc -l)
     [ $((stored * 100)) -ge $((total * $1)) ] && break
     sleep 0.02
   done
@@ -125,7 +129,7 @@ store_and_kill() {
   failed=$(grep -c '"status":"failed"' "$log" || true)
   [ "$failed" -eq "$refused" ] || fail "not every image was stored (exit code $status)"
   [ "$status" -eq 0 ] || [ "$refused" -gt 0 ] || fail "the upload did not end (exit code $status)"
-  stored_count=$(grep '"type":"summary"' "$log" | number stored)
+  stored_count=$(there | wc -l)
   [ "$stored_count" -gt 0 ] || fail 'no image was stored'
   printf '%s images stored; %s was killed %s, %s, which led, %s\n' \
     "$stored_count" "$victim" "$victim_moment" "$master" "$master_moment"
@@ -140,7 +144,7 @@ query_some() {
   step 'Finding the most similar images, with the slave and the master still dead'
   local query index stride
   answered=0
-  mapfile -t files < <(grep '"status":"stored"' upload.json | text path | sort)
+  mapfile -t files < <(there | text path | sort)
   # Not a multiple of the four classes in which synthetic pictures take turns.
   stride=$((${#files[@]} / queries))
   [ "$stride" -gt 1 ] && [ $((stride % 2)) -eq 0 ] && stride=$((stride - 1))
@@ -166,7 +170,7 @@ get_all() {
     "$sfmedir" get "$id" -o "originals/$id" >/dev/null
     [ "$(sha256sum <"$path")" = "$(sha256sum <"originals/$id")" ] || fail "$path came back different"
     identical=$((identical + 1))
-  done < <(grep '"status":"stored"' upload.json)
+  done < <(there)
   [ "$identical" = "$stored_count" ] || fail "$identical of $stored_count originals came back"
   printf '%s originals, all identical\n' "$identical"
 }
@@ -190,7 +194,7 @@ bring_back() {
 remove_one() {
   step 'Deleting one image'
   local id status=0
-  id=$(grep -m 1 '"status":"stored"' upload.json | text image_id)
+  id=$(there | head -n 1 | text image_id)
   "$sfmedir" rm "$id"
   "$sfmedir" get "$id" -o deleted || status=$?
   [ "$status" -eq 66 ] || fail "the deleted image is not reported as gone (exit code $status)"

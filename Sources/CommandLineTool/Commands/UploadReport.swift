@@ -21,6 +21,8 @@ struct UploadReport {
     failures = unreadable.map { ($0.path, CommandFailure($0)) }
     for outcome in outcomes {
       switch outcome.result {
+      // Found there when it was sent again: the answer to the first time was lost with a master, or somebody else was quicker.
+      case .stored(let reply) where reply.existed: alreadyStored += 1
       case .stored(let reply):
         stored += 1
         bytes += outcome.item.sizeBytes
