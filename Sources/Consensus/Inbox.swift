@@ -47,6 +47,13 @@ final class Inbox<Element>: @unchecked Sendable {
     return isTaken
   }
 
+  /// Somebody waits, and nothing that came so far wakes them.
+  var isAwaited: Bool {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return isAsleep
+  }
+
   /// Takes nothing more, and gives back what was not taken.
   func close() -> [Element] {
     pthread_mutex_lock(mutex)

@@ -106,9 +106,9 @@ extension ReplicaDriver {
 
   func settled(_ result: Result<Void, any Error>) {
     isSettling = false
-    if isUnsettled { settleSoon() }
     // What was applied may be gone again: only a start that applies it anew can go on.
-    if case .failure(let error) = result { halt("the state cannot be written: \(error)") }
+    if case .failure(let error) = result { return halt("the state cannot be written: \(error)") }
+    if isUnsettled { settleSoon() }
   }
 
   /// Often enough that the log can be let go of, and not so often that the disk does little else.

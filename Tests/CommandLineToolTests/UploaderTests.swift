@@ -17,8 +17,13 @@ private final class FakeOwner: UploadTarget {
   let state = Locked(State())
   /// Errors of the first attempts at a file, in order.
   let failures: [String: [RPCError]]
+  /// Stored by an attempt whose answer was lost, or by somebody else meanwhile.
+  let foundThere: Set<String>
 
-  init(failures: [String: [RPCError]] = [:]) { self.failures = failures }
+  init(failures: [String: [RPCError]] = [:], foundThere: Set<String> = []) {
+    self.failures = failures
+    self.foundThere = foundThere
+  }
 
   func check(_ digests: [[UInt8]]) async throws -> [[UInt8]?] {
     state.withLock { state in
@@ -46,6 +51,7 @@ private final class FakeOwner: UploadTarget {
     state.withLock { $0.stored[digest] = name }
     var reply = StoreImageReply()
     reply.imageID = Array(digest.prefix(16))
+    reply.existed = foundThere.contains(name)
     return reply
   }
 }
@@ -123,6 +129,20 @@ private final class FakeOwner: UploadTarget {
     let report = UploadReport(outcomes: outcomes, unreadable: [], seconds: 2)
     #expect(!report.allStored)
     #expect(report.summary == "10 files: 2 stored, 1 failed, 7 not tried; 4 B in 2.0 s (2 B/s)")
+  }
+
+  /// The sums say what the lines say.
+  @Test func whatIsFoundThereIsCountedSo() async throws {
+    let scratch = try ScratchFolder()
+    let items = try items(scratch, ["a": "1", "b": "22", "c": "333"])
+    let outcomes = await Uploader(
+      target: FakeOwner(foundThere: ["b"]), concurrency: 1, retryPauses: []
+    ).run(items)
+    #expect(statuses(outcomes) == ["stored", "already_stored", "stored"])
+    let report = UploadReport(outcomes: outcomes, unreadable: [], seconds: 1)
+    #expect((report.stored, report.alreadyStored) == (2, 1))
+    #expect(report.bytes == 4)
+    #expect(report.allStored)
   }
 
   @Test func aFileThatVanishesFailsAlone() async throws {

@@ -234,6 +234,14 @@ import Testing
     // Behind the store's back, while it runs.
     try Self.rot(slave, bodyBytes: 1000)
     let user = try harness.channel(.imageUser, "mu-1")
+    // By a record that may be old, nobody is judged.
+    for _ in 0..<10 {
+      for image in images {
+        let found = try await fetch(image.record.imageID, on: user, maximumAge: 60_000)
+        #expect(found.bytes == image.sealed)
+      }
+    }
+    #expect(harness.master.bad.all.isEmpty)
     for _ in 0..<30 where harness.master.bad.count(on: "scs-1") < held {
       for image in images {
         #expect(try await fetch(image.record.imageID, on: user).bytes == image.sealed)

@@ -282,11 +282,11 @@ struct TestImage: Sendable {
 }
 
 func fetch(
-  _ id: [UInt8], on channel: Channel, timeout: Duration = .seconds(60)
+  _ id: [UInt8], on channel: Channel, maximumAge: UInt64 = 0, timeout: Duration = .seconds(60)
 ) async throws(RPCError) -> (record: ImageRecord, bytes: [UInt8]) {
   let call = try await channel.open(MasterCloudMethods.fetchImage, CallOptions(timeout: timeout))
   var request = FetchImageRequest()
-  request.imageID = id
+  (request.imageID, request.maximumAgeMilliseconds) = (id, maximumAge)
   try await call.sendLast(request)
   guard let header = try await call.receiveMessage(), let record = header.record else {
     throw RPCError(.internalError, "no header")

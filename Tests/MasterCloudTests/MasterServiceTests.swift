@@ -94,6 +94,21 @@ import Testing
     await harness.stopAll()
   }
 
+  /// What was deleted long ago must not be had from a master that was away for long.
+  @Test func anAgeIsADayAtMost() async throws {
+    let harness = try await MasterHarness(slaves: 3)
+    let user = try harness.channel(.imageUser, "mu-1")
+    let image = TestImage(seed: 1, bytes: 1000)
+    _ = try await image.put(on: try harness.channel(.imageOwner, "mo-1"))
+    let found = try await fetch(image.record.imageID, on: user, maximumAge: 86_400_000)
+    #expect(found.bytes == image.sealed)
+    let refusal = await rpcError { () async throws(RPCError) in
+      try await fetch(image.record.imageID, on: user, maximumAge: 86_400_001)
+    }
+    #expect(refusal?.code == .invalidArgument)
+    await harness.stopAll()
+  }
+
   @Test func tooFewSlavesIsAClearError() async throws {
     let harness = try await MasterHarness(
       slaves: 4, sharing: Sharing(threshold: 3, shadowCount: 4))

@@ -236,6 +236,31 @@ import Testing
     #expect(try await ask(1, client))
   }
 
+  /// A search waits for the index, and no longer than somebody fills it.
+  @Test func aSearchWaitsForTheIndex() async throws {
+    let directory = try TemporaryDirectory("state")
+    let commands = Self.commands(SeededEntropy(seed: 6), count: 200)
+    _ = try await ClusterState(path: directory.path("state.sqlite")).apply(commands, first: 1)
+    var code = MaskedCode()
+    (code.modelVersion, code.indexKeyVersion, code.bits) = ("model-a", 1, 16)
+    let state = try ClusterState(path: directory.path("state.sqlite"), indexedAtOnce: 1)
+    #expect(await !state.canSearch)
+    let searching = Task { [code] in try await state.search([code], count: 9).count }
+    // One that ends before it is done leaves nobody waiting.
+    let filling = Task {
+      withUnsafeCurrentTask { $0?.cancel() }
+      return await state.fillIndex()
+    }
+    #expect(await !filling.value)
+    await #expect(throws: CancellationError.self) { try await searching.value }
+    let again = Task { [code] in try await state.search([code], count: 9).count }
+    #expect(await state.fillIndex())
+    let found = try? await again.value
+    // It may have begun while the earlier end still counted.
+    #expect(found ?? 1 > 0)
+    #expect(try await state.search([code], count: 9).count > 0)
+  }
+
   /// A transaction that is lost takes more back than was told to nobody: what is left answers nothing, and changes nothing.
   @Test func aLostTransactionIsTheEndOfTheConnection() throws {
     let directory = try TemporaryDirectory("state")

@@ -6,6 +6,7 @@ import Glibc
 /// Off unless the environment variable `SFMEDIR_TRANSPORT_FAULTS` names a file. Each of its lines is
 /// `PEER DELAY JITTER`: an address or `*`, milliseconds, and up to so many more, drawn evenly. The file is looked at
 /// again within a tenth of a second of its change; where it is absent or a line makes no sense, nothing is held back.
+/// Handshakes are not held back, and what is when a connection is closed goes with it, last words after a second.
 final class TransportFaults: Sendable {
   struct Delay: Equatable, Sendable {
     var milliseconds: UInt64
