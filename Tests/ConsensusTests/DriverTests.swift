@@ -44,6 +44,19 @@ import Testing
     func close() {}
   }
 
+  /// Remembers what was said.
+  final class Listener: PeerTransport {
+    let said = Locked<[Message]>([])
+    func send(_ messages: [Message], to node: NodeID, _ member: Member?) {
+      said.withLock { $0 += messages }
+    }
+    func sendSnapshot(
+      _ path: String, base: LogBase, term: Term, to node: Member,
+      done: @escaping @Sendable (Index?) -> Void
+    ) { done(nil) }
+    func close() {}
+  }
+
   private struct Alone {
     let directory: TemporaryDirectory
     let machine = Counter()
@@ -136,6 +149,37 @@ import Testing
         try await alone.driver.read(noOlderThan: 60_000)
       }
         == .tooStale)
+    await alone.driver.stop()
+  }
+
+  /// A follower that knows how far the others are, and has not got so far, waits for its leader, and not for ever.
+  @Test func whatOnlyALeaderCanGiveIsNotAwaitedWithoutOne() async throws {
+    let alone = try Alone(members: ["a", "b", "c"])
+    let listener = Listener()
+    alone.driver.start(listener)
+    func hear(_ round: UInt64, answered: UInt64) {
+      let heartbeat = Message.Heartbeat(
+        commit: 5, matched: 0, round: round, answered: answered, retained: 0)
+      alone.driver.receive([Message(from: "b", to: "a", term: 1, body: .heartbeat(heartbeat))])
+    }
+    func stamp(of round: UInt64) async -> UInt64 {
+      while true {
+        for message in listener.said.withLock({ $0 }) {
+          if case .heartbeatAnswer(let answer) = message.body, answer.round == round {
+            return answer.stamp
+          }
+        }
+        await Task.yield()
+      }
+    }
+    hear(1, answered: 0)
+    hear(2, answered: await stamp(of: 1))
+    _ = await stamp(of: 2)
+    #expect(
+      await failure { () throws(ConsensusFailure) in
+        try await alone.driver.read(noOlderThan: 60_000)
+      } == .tooStale)
+    #expect(await alone.driver.status().leadership.leader == nil)
     await alone.driver.stop()
   }
 

@@ -3,7 +3,7 @@ import HammingIndex
 import Messages
 
 /// Which stored images are nearest to a code. It is filled from the state in order of ids, a piece at a time, while
-/// the state already changes; asked it may be once it is whole.
+/// the state already changes, as it does itself then; asked it may be once it is whole.
 struct SearchIndex {
   /// Codes can be compared only within one model, one masking key and one length.
   private struct CodeSpace: Hashable {
@@ -24,28 +24,19 @@ struct SearchIndex {
 
   var isWhole: Bool { filledThrough == nil }
 
-  /// What comes later in the order will be read from the state, with this change in it.
-  private func has(_ id: [UInt8]) -> Bool {
-    guard let filledThrough else { return true }
-    return !filledThrough.lexicographicallyPrecedes(id)
-  }
-
   /// The records that follow `filledThrough` in the state; none: there are no more.
   mutating func fill(_ records: [ImageRecord]) {
-    for record in records { put(record) }
+    for record in records { insert(record) }
     filledThrough = records.last?.imageID
   }
 
-  mutating func insert(_ record: ImageRecord) {
-    if has(record.imageID) { put(record) }
-  }
-
   mutating func remove(_ record: ImageRecord) {
-    guard has(record.imageID), let id = ImageID(record.imageID) else { return }
+    guard let id = ImageID(record.imageID) else { return }
     for code in record.codes { indices[CodeSpace(code)]?.remove(id) }
   }
 
-  private mutating func put(_ record: ImageRecord) {
+  /// Also of an image whose turn to be read from the state is still to come: then it is read as it is by then.
+  mutating func insert(_ record: ImageRecord) {
     guard let id = ImageID(record.imageID) else {
       preconditionFailure("a committed image id of \(record.imageID.count) bytes")
     }
