@@ -291,6 +291,32 @@ import Testing
       #expect(throws: DatabaseError.self) { try machine.checkpoint() }
       #expect(throws: DatabaseError.self) { try machine.apply([step(3, bytes: 10)], first: 3) }
     }
+    // A command that cannot be applied, and SQLite that gives the transaction up over a statement outside of any command.
+    do {
+      let machine = try StateMachine(path: path)
+      let client = [UInt8](repeating: 7, count: 16)
+      _ = try machine.apply([step(2, bytes: 10)], first: 2)
+      try machine.database.query(
+        "INSERT INTO requests VALUES (?, 1, 1, x'ff')", [.blob(client)])
+      var asked = LogCommand()
+      (asked.client, asked.sequence) = (client, 1)
+      let entry = Entry(term: 1, payload: .command(asked.encoded()))
+      #expect(throws: DatabaseError.self) {
+        try machine.apply([.init(entry: entry, command: asked)], first: 3)
+      }
+      #expect(throws: DatabaseError.self) { try machine.appliedIndex() }
+      #expect(throws: DatabaseError.self) { try machine.settle() }
+    }
+    do {
+      let machine = try StateMachine(path: path)
+      _ = try machine.apply([step(2, bytes: 10)], first: 2)
+      try machine.database.execute("PRAGMA max_page_count = 1")
+      #expect(throws: DatabaseError.self) {
+        try machine.database.query("INSERT INTO consensus VALUES ('large', zeroblob(100000))")
+      }
+      #expect(throws: DatabaseError.self) { try machine.appliedIndex() }
+      #expect(throws: DatabaseError.self) { try machine.settle() }
+    }
     // The log goes on from where the file is.
     let again = try StateMachine(path: path)
     #expect(try again.appliedIndex() == 1)
