@@ -60,6 +60,7 @@ bench-failover: build ## the masters' leader killed, then etcd's; ARGUMENTS='--k
 	@cluster/bench/masters/failover.py $(ARGUMENTS)
 
 bench-restart: build ## a master that starts with a million images; ARGUMENTS='--records 100000' and the like
+	@cluster/install-dependencies.sh python3
 	@cluster/bench/masters/restart.py $(ARGUMENTS)
 
 sim: ## the masters' consensus under simulated faults, then known bugs put into it; SEEDS=2000 ARGUMENTS='--from 4711'

@@ -5,6 +5,7 @@ import Logging
 import Messages
 import RPC
 import Raft
+import Replication
 import TestSupport
 import Testing
 
@@ -160,6 +161,32 @@ import Testing
     await first.stop()
     await second.stop()
     await witness.stop()
+  }
+
+  /// A crash in the middle of a first start leaves a node that can still be made; a node that is made is never made anew.
+  @Test func aNodeIsMadeWholeOrNotAtAll() async throws {
+    let directory = try TemporaryDirectory("voters")
+    let cluster = try Cluster()
+    let folder = directory.path("mcs-1")
+    try FileManager.default.createDirectory(
+      atPath: "\(folder)/raft.new", withIntermediateDirectories: true)
+    for name in ["00000001.segment", "store.lock"] {
+      try Data("half".utf8).write(to: URL(fileURLWithPath: "\(folder)/raft.new/\(name)"))
+    }
+    #expect(!ConsensusFolder.exists(in: folder))
+    func make() async throws {
+      try await ConsensusFolder.create(
+        in: folder, cluster: cluster.authority.cluster, node: "mcs-1", members: cluster.members)
+    }
+    try await make()
+    #expect(ConsensusFolder.exists(in: folder))
+    #expect(!FileManager.default.fileExists(atPath: "\(folder)/raft.new"))
+    await #expect(throws: JournalDamage.self) { try await make() }
+    let state = try ClusterState(path: directory.path("state.sqlite"))
+    let voter = try await Voter(
+      cluster.members[0], state, state: try await state.base(), in: directory, cluster)
+    #expect(await voter.node.driver.status().membership == Membership(cluster.members))
+    await voter.stop()
   }
 
   /// A follower answers from a state of some age, for as long as the age allows and no longer.

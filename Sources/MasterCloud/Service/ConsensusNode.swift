@@ -88,15 +88,29 @@ public enum ConsensusFolder {
   public static func create(
     in directory: String, cluster: String, node: String, members: [Member]
   ) async throws {
+    guard !exists(in: directory) else {
+      throw JournalDamage(
+        "\(path(in: directory)) is not empty: a node is never made anew over another's journal")
+    }
+    let disk = SystemDisk()
+    // Under another name until it is whole: what a crash leaves half made is no journal, and promised nothing.
+    let unfinished = path(in: directory) + ".new"
     let made = try await offload {
-      JournalBox(
+      for name in (try? disk.listDirectory(unfinished)) ?? [] {
+        try disk.remove("\(unfinished)/\(name)")
+      }
+      return JournalBox(
         try Journal.create(
-          directory: path(in: directory), disk: SystemDisk(), cluster: cluster,
-          node: NodeID(node), membership: Membership(members)
+          directory: unfinished, disk: disk, cluster: cluster, node: NodeID(node),
+          membership: Membership(members)
         ).0)
     }
     // Whoever opens it next must not find it in use.
     await made.journal.close()
+    try await offload {
+      try disk.rename(unfinished, to: path(in: directory))
+      try disk.synchronizeDirectory(directory)
+    }
   }
 
   public static func exists(in directory: String) -> Bool {

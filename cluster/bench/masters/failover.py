@@ -153,14 +153,8 @@ def main():
         print(f"{name:<34} {shown(kills, 6)} {shown(middle, 8)} {shown(worst, 8)}")
     print(f"ours: transfer {shown(line['transfer_ms_p50'], 1, 1)} ms, lost {shown(line['lost'], 1)}, "
           f"elections under load {shown(line['elections_under_load'], 1)}")
-    for failure in failures:
-        print(f"bench-failover: {failure}", file=sys.stderr)
-    print(json.dumps(line))
-    return 1 if failures else 0
+    return measuring.report("bench-failover", line, failures)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    measuring.run(main)

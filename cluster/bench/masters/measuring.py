@@ -1,4 +1,4 @@
-"""What metadata.py and failover.py share: our program, the disk, the machine, medians."""
+"""What metadata.py, failover.py and restart.py share: our program, the disk, the machine, medians, how they end."""
 import contextlib
 import datetime
 import json
@@ -124,3 +124,18 @@ def rounded(value):
 
 def shown(value, width, places=0):
     return f"{'-' if value is None else format(value, f',.{places}f'):>{width}}"
+
+
+def report(name, line, failures):
+    """The last line of standard output; what went wrong, and the exit status that says so."""
+    for failure in failures:
+        print(f"{name}: {failure}", file=sys.stderr)
+    print(json.dumps(line))
+    return 1 if failures else 0
+
+
+def run(main):
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

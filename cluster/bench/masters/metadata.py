@@ -4,7 +4,6 @@
 The last line of standard output is one JSON object; cluster/bench/masters/README.md says what its keys mean.
 Exits 1 where a side could not be measured: its figures are null then."""
 import argparse
-import json
 import subprocess
 import sys
 
@@ -128,14 +127,8 @@ def main():
     line["goals"] = {key: {"goal": goal, "met": line[key] is not None and line[key] >= goal} for key, goal in GOALS.items()}
     line |= {"rounds": options.rounds, "seconds": options.seconds, "key_bytes": options.key_bytes,
              "value_bytes": options.value_bytes, "ratios": ratios, "cells": table, "failures": failures, **record}
-    for failure in failures:
-        print(f"bench-metadata: {failure}", file=sys.stderr)
-    print(json.dumps(line))
-    return 1 if failures else 0
+    return measuring.report("bench-metadata", line, failures)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    measuring.run(main)

@@ -6,23 +6,20 @@ cluster again, several times. The last line of standard output is one JSON objec
 (goal 1), searching_after_log_open_s, log_open_s and serving_s from the start of the process, state_bytes; medians."""
 import argparse
 import datetime
-import json
 import pathlib
 import random
 import re
-import shutil
 import sqlite3
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-import machine  # noqa: E402
+import measuring
 
 GOAL_SECONDS = 1.0
+FIGURES = {"log_open_s": "the log is open after", "serving_s": "serving after",
+           "serving_after_log_open_s": "serving, from the log's being open",
+           "searching_after_log_open_s": "searching, from the log's being open"}
 IMAGE_ID_FIELD, CODES_FIELD, BITS_FIELD, CODE_FIELD = 1, 3, 3, 4
 
 
@@ -131,14 +128,15 @@ class Cluster:
     def run(self, *arguments, codes=(0,)):
         done = subprocess.run([self.program, *arguments], capture_output=True, text=True, timeout=600)
         if done.returncode not in codes:
-            raise RuntimeError(f"sfmedir {arguments[0]} ended with {done.returncode}: {done.stderr.strip()}")
+            raise measuring.ProgramFailed(f"sfmedir {arguments[0]} ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
     def up(self):
         self.run("dev", "up", "--dir", self.folder, "--slaves", "3", "--masters", "1", "--no-care", "--wait", "300")
 
     def down(self):
-        self.run("dev", "down", "--dir", self.folder)
+        if pathlib.Path(self.folder, "cluster.json").exists():
+            self.run("dev", "down", "--dir", self.folder)
 
     @property
     def log(self):
@@ -155,7 +153,7 @@ class Cluster:
             if len(found) == 3:
                 break
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the master does not serve: see {self.log}")
+                raise measuring.ProgramFailed("the master does not serve")
             time.sleep(0.05)
         # The key control entity starts first: the master's own start is what its log shows first.
         first = next(datetime.datetime.fromisoformat(line.split(" ")[0].replace("Z", "+00:00")).timestamp()
@@ -166,58 +164,59 @@ class Cluster:
                 "searching_after_log_open_s": found["images can be searched"] - opened}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", default=str(HERE.parents[2] / ".build/release/sfmedir"), help="the sfmedir to measure")
-    parser.add_argument("--records", type=int, default=1_000_000, help="images in the master's tables")
-    parser.add_argument("--runs", type=int, default=3, help="restarts")
-    parser.add_argument("--dir", default=".", help="on the disk to measure")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    cores = machine.use_cores(64)
-    facts = machine.facts(cores)
-    folder = tempfile.mkdtemp(prefix="bench-restart-", dir=options.dir)
+def restarts(options, folder):
+    """Of each restart: see Cluster.restart. And how large the state's file was."""
     cluster = Cluster(options.program, f"{folder}/cluster")
-    is_up = False
     try:
         cluster.up()
-        is_up = True
         cluster.run("phantom", "--out", f"{folder}/pictures", "--count", "1")
         configuration = str(next(pathlib.Path(cluster.folder).rglob("cli.toml")))
-        picture = str(next(pathlib.Path(folder, "pictures").iterdir()))
+        picture = str(next((folder / "pictures").iterdir()))
         cluster.run("upload", "--config", configuration, picture)
         cluster.down()
-        is_up = False
         say(f"making {options.records:,} images")
-        state = next(pathlib.Path(cluster.folder).rglob("state.sqlite"))
-        size = fill(state, options.records, options.seed)
+        size = fill(next(pathlib.Path(cluster.folder).rglob("state.sqlite")), options.records, options.seed)
         runs = []
         for number in range(options.runs):
-            is_up = True
             runs.append(cluster.restart())
             say(f"restart {number + 1} of {options.runs}: serving {runs[-1]['serving_after_log_open_s']:.2f} s, "
                 f"searching {runs[-1]['searching_after_log_open_s']:.2f} s after the log was open")
             # 1: the tags of a copy do not open, as they belong to the image that was copied.
             found = cluster.run("query", "--config", configuration, "-k", "5", "--json", picture, codes=(0, 1)).splitlines()
             if sum('"type":"result"' in line for line in found) != 5:
-                raise RuntimeError("a query did not find 5 images")
+                raise measuring.ProgramFailed("a query did not find 5 images")
             cluster.down()
-            is_up = False
+        return runs, size
     finally:
-        if is_up:
-            cluster.down()
-        shutil.rmtree(folder, ignore_errors=True)
-    line = {key: round(statistics.median(run[key] for run in runs), 3) for key in runs[0]}
-    print(f"{options.records:,} images, state of {size / 1e6:,.0f} MB, medians of {options.runs} restarts")
-    for key, text in [("log_open_s", "the log is open after"), ("serving_s", "serving after"),
-                      ("serving_after_log_open_s", "serving, from the log's being open"),
-                      ("searching_after_log_open_s", "searching, from the log's being open")]:
-        print(f"  {text:<38} {line[key]:>8.3f} s")
+        # Whatever runs must end before its folder goes.
+        cluster.down()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    measuring.add_options(parser)
+    parser.add_argument("--records", type=int, default=1_000_000, help="images in the master's tables")
+    parser.add_argument("--runs", type=int, default=3, help="restarts")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    failures, runs, size = [], [], None
+    with measuring.folder_on_disk(options) as folder:
+        surroundings = measuring.Surroundings(folder)
+        try:
+            runs, size = restarts(options, folder)
+        except (measuring.ProgramFailed, OSError, subprocess.SubprocessError) as problem:
+            failures.append(str(problem))
+        record = surroundings.record()
+    line = {key: measuring.rounded(measuring.median([one[key] for one in runs])) for key in FIGURES}
+    print(f"{options.records:,} images, medians of {len(runs)} restarts")
+    for key, text in FIGURES.items():
+        print(f"  {text:<38} {measuring.shown(line[key], 8, 3)} s")
+    reached = line["serving_after_log_open_s"]
     line |= {"records": options.records, "runs": runs, "state_bytes": size,
-             "goals": {"serving_after_log_open_s": {"goal": GOAL_SECONDS, "met": line["serving_after_log_open_s"] <= GOAL_SECONDS}},
-             "machine": facts, "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds")}
-    print(json.dumps(line))
+             "goals": {"serving_after_log_open_s": {"goal": GOAL_SECONDS, "met": reached is not None and reached <= GOAL_SECONDS}},
+             "failures": failures, **record}
+    return measuring.report("bench-restart", line, failures)
 
 
 if __name__ == "__main__":
-    main()
+    measuring.run(main)
