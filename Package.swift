@@ -83,7 +83,8 @@ let package = Package(
       name: "HammingIndex", dependencies: ["CKernels"],
       swiftSettings: fast + [.unsafeFlags(["-cross-module-optimization"])]),
     .target(name: "Imaging", dependencies: ["CDicom", "CImage"], swiftSettings: fast),
-    .target(name: "DeepHash", dependencies: ["CKernels", "COpenBLAS"], swiftSettings: fast),
+    .target(
+      name: "DeepHash", dependencies: ["Base", "CKernels", "COpenBLAS"], swiftSettings: fast),
 
     // Level 3
     .target(
@@ -310,6 +311,7 @@ let parts: [String: Set<String>] = [
     "Base", "COpenSSL", "CSystem", "CWire", "InteropTests", "Messages", "MessagesTests", "RPC",
     "RPCTests", "TestSupport", "wiregen",
   ],
+  "deephash": ["Base", "CKernels", "COpenBLAS", "COpenSSL", "CSystem", "DeepHash", "DeepHashTests"],
   "raft": ["Raft", "RaftTests"],
   "simulator": [
     "Base", "COpenSSL", "CSystem", "Raft", "RaftTests", "Replication", "ReplicationTests",

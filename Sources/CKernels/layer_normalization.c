@@ -17,8 +17,8 @@ static inline __attribute__((always_inline)) float sum_of_lanes(const lanes *val
 }
 
 SFMEDIR_VECTOR_CLONES
-void sfmedir_layer_normalization(const float *in, const float *weight, const float *bias,
-                                        float epsilon, float *out, size_t rows, size_t channels) {
+void sfmedir_standardize_rows(const float *in, float epsilon, float *out, float *scales, size_t rows,
+                              size_t channels) {
   const size_t whole = channels / LANES * LANES;
   for (size_t r = 0; r < rows; r++, in += channels, out += channels) {
     lanes sums = {0};
@@ -37,9 +37,32 @@ void sfmedir_layer_normalization(const float *in, const float *weight, const flo
     for (size_t c = whole; c < channels; c++) square += (in[c] - mean) * (in[c] - mean);
     const float scale = 1.0f / __builtin_elementwise_sqrt(square / (float)channels + epsilon);
 
+    for (size_t c = 0; c < whole; c += LANES) *(lanes *)(out + c) = (AT(in + c) - mean) * scale;
+    for (size_t c = whole; c < channels; c++) out[c] = (in[c] - mean) * scale;
+    scales[r] = scale;
+  }
+}
+
+SFMEDIR_VECTOR_CLONES
+void sfmedir_standardize_rows_backward(const float *gradient, const float *standardized,
+                                       const float *scales, float *out, size_t rows,
+                                       size_t channels) {
+  const size_t whole = channels / LANES * LANES;
+  for (size_t r = 0; r < rows; r++, gradient += channels, standardized += channels, out += channels) {
+    lanes sums = {0}, products = {0};
+    for (size_t c = 0; c < whole; c += LANES) {
+      sums += AT(gradient + c);
+      products += AT(gradient + c) * AT(standardized + c);
+    }
+    float sum = sum_of_lanes(&sums), product = sum_of_lanes(&products);
+    for (size_t c = whole; c < channels; c++) {
+      sum += gradient[c];
+      product += gradient[c] * standardized[c];
+    }
+    const float mean = sum / (float)channels, slope = product / (float)channels, scale = scales[r];
     for (size_t c = 0; c < whole; c += LANES)
-      *(lanes *)(out + c) = (AT(in + c) - mean) * scale * AT(weight + c) + AT(bias + c);
+      *(lanes *)(out + c) = (AT(gradient + c) - mean - AT(standardized + c) * slope) * scale;
     for (size_t c = whole; c < channels; c++)
-      out[c] = (in[c] - mean) * scale * weight[c] + bias[c];
+      out[c] = (gradient[c] - mean - standardized[c] * slope) * scale;
   }
 }

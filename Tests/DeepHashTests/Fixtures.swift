@@ -49,6 +49,7 @@ struct GoldenCase {
 struct Deviation {
   let largest: Double
   let relative: Double
+  let rootMeanSquare: Double
 
   init(_ actual: [Float], from expected: [Float]) {
     var (largest, difference, norm) = (0.0, 0.0, 0.0)
@@ -61,10 +62,14 @@ struct Deviation {
     }
     self.largest = actual.count == expected.count ? largest : .infinity
     self.relative = (difference / norm).squareRoot()
+    self.rootMeanSquare = (norm / Double(max(expected.count, 1))).squareRoot()
   }
 
   /// Ten times the largest error that single-precision PyTorch shows on the same vectors.
   var isWithinTolerance: Bool { largest <= 2e-5 && relative <= 5e-6 }
+
+  /// The same for gradients, whose sizes differ: against their root mean square.
+  var isGradientWithinTolerance: Bool { relative <= 2e-5 && largest <= 2e-4 * rootMeanSquare }
 }
 
 /// SplitMix64: the same numbers from the same seed on every machine.

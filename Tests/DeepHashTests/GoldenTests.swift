@@ -76,9 +76,20 @@ import Testing
     let points = try JSONDecoder().decode(Points.self, from: Data(Fixture.bytes("gelu.json"))).gelu
     #expect(points.count == 29)
     var values = points.map { Float($0[0]) }
-    sfmedir_gelu(values, &values, values.count)
+    let zeros = [Float](repeating: 0, count: values.count)
+    sfmedir_gelu(values, zeros, &values, 1, values.count)
     for (value, point) in zip(values, points) {
       #expect(abs(Double(value) - point[1]) <= 2e-7 * max(1, abs(point[0])), "at \(point[0])")
+    }
+    // With its derivative in the same pass, shifted by a bias and scaled.
+    var slopes = points.map { Float($0[0] - 0.5) }
+    let shift = [Float](repeating: 0.5, count: slopes.count)
+    var scaled = slopes
+    sfmedir_gelu_with_derivative(&slopes, shift, 2, &scaled, 1, slopes.count)
+    for (index, point) in points.enumerated() {
+      let tolerance = 1e-6 * max(1, abs(point[0]))
+      #expect(abs(Double(scaled[index]) - 2 * point[1]) <= tolerance, "at \(point[0])")
+      #expect(abs(Double(slopes[index]) - 2 * point[2]) <= tolerance, "at \(point[0])")
     }
     // The tail keeps its relative accuracy, so gradients through it do too.
     let tail = points.firstIndex { $0[0] == -6 }!

@@ -16,3 +16,10 @@ void sfmedir_gather_4x4_planar(const float *images, float mean, float scale, flo
 // An odd last row or column is dropped.
 void sfmedir_gather_2x2(const float *images, float *patches, size_t count, size_t height,
                         size_t width, size_t channels);
+
+// Gradients of the gathered windows back to where their values came from; what no window held becomes zero.
+// `scale` is that of the gathering.
+void sfmedir_scatter_4x4_planar(const float *patches, float scale, float *images, size_t count,
+                                size_t channels, size_t height, size_t width);
+void sfmedir_scatter_2x2(const float *patches, float *images, size_t count, size_t height,
+                         size_t width, size_t channels);

@@ -102,6 +102,13 @@ public struct Safetensors: Sendable {
     }
   }
 
+  /// The bytes of the tensor with that name, whatever its data type.
+  public func bytes(named name: String) throws(SafetensorsError) -> ArraySlice<UInt8> {
+    guard let entry = entry(named: name) else { throw .missingTensor(name) }
+    let begin = dataOffset + entry.dataRange.lowerBound
+    return bytes[begin..<begin + entry.dataRange.count]
+  }
+
   private func tensor<Bits: BitwiseCopyable>(
     _ entry: Entry, convert: (Bits) -> Float
   ) -> Tensor {

@@ -18,11 +18,11 @@ public struct ConvNeXt: Sendable {
 
   public let configuration: ConvNeXtConfiguration
 
-  let weights: ConvNeXtWeights
+  let network: NetworkParameters
   let workspaces = WorkspacePool()
 
   /// Where each parameter lies in the flat vector of ``withUnsafeParameters(_:)``.
-  public var layout: ParameterLayout { weights.layout }
+  public var layout: ParameterLayout { network.layout }
 
   /// Makes a network of parameters in one flat vector, ordered as ``ParameterLayout`` says.
   public init(
@@ -47,18 +47,17 @@ public struct ConvNeXt: Sendable {
         throw .nonFiniteValue(name: entry.name)
       }
     }
-    _ = MatrixProduct.useOneThread
     self.configuration = configuration
-    self.weights = ConvNeXtWeights(
-      configuration: configuration, layout: layout, parameters: parameters)
+    network = NetworkParameters(
+      configuration: configuration, layout: layout, values: parameters)
   }
 
   /// Lends all parameters as one flat vector, ordered as ``layout`` says.
   public func withUnsafeParameters<Result>(
     _ body: (UnsafeBufferPointer<Float>) throws -> Result
   ) rethrows -> Result {
-    try withExtendedLifetime(weights) {
-      let parameters = weights.parameters
+    try withExtendedLifetime(network) {
+      let parameters = network.values
       return try body(UnsafeBufferPointer(start: parameters.pointer, count: parameters.count))
     }
   }

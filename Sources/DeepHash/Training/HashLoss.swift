@@ -1,0 +1,212 @@
+internal import Glibc
+
+/// The losses of a batch (ALGORITHMS in `docs/design/training.md`; paper, Eq. 3 to 6, as corrected there).
+public struct HashLoss: Sendable {
+  /// What L_ori is.
+  public enum Original: String, Sendable, CaseIterable {
+    /// mean over batch and set of (h_i u_j / l - s_ij)^2, the pairwise loss of deep polarized hashing as SAAT has it.
+    case pairwise
+    /// Binary cross-entropy of 2 f to the class code (Yuan et al., CSQ, 2020): mean of log(1 + exp(-2 f c)).
+    case central
+  }
+
+  /// What keeps the code of an adversarial image where it belongs.
+  public enum Adversarial: String, Sendable, CaseIterable {
+    /// -(1/l) M h(x*): paper, Eq. 3.
+    case mainstay
+    /// As `central` for L_ori; its gradient does not fade where an attack has won.
+    case central
+  }
+
+  public var original = Original.pairwise
+  public var adversarial = Adversarial.mainstay
+  /// Weights of L_adl, L_quant and L_bit.
+  public var lambda = 1.0
+  public var phi = 1e-4
+  public var chi = 0.1
+
+  public init() {}
+
+  /// What a batch lost; each term before its weight.
+  public struct Terms: Sendable, Equatable {
+    public var original = 0.0
+    public var adversarial = 0.0
+    public var quantization = 0.0
+    public var balance = 0.0
+    public var total = 0.0
+
+    public init() {}
+
+    public static func += (left: inout Terms, right: Terms) {
+      left.original += right.original
+      left.adversarial += right.adversarial
+      left.quantization += right.quantization
+      left.balance += right.balance
+      left.total += right.total
+    }
+
+    public func divided(by count: Double) -> Terms {
+      var terms = self
+      terms.original /= count
+      terms.adversarial /= count
+      terms.quantization /= count
+      terms.balance /= count
+      terms.total /= count
+      return terms
+    }
+  }
+
+  /// Outputs of one head for a batch, somewhere in rows of all heads' outputs.
+  struct Rows {
+    let pointer: UnsafeMutablePointer<Float>
+    /// From one image to the next.
+    let stride: Int
+  }
+
+  /// The terms of one head, and the gradient of `weight` times the total with regard to its outputs, which is written
+  /// to `gradient` and `adversarialGradient`.
+  ///
+  /// Where there are no adversarial images, L_quant is of the clean ones and L_adl is 0.
+  /// - Parameters:
+  ///   - outputs: f(x); ``adversarialOutputs``: f(x*), of the same images, or nil.
+  ///   - codes: M, the code of each class: [class][l].
+  ///   - buffer: u_j with their labels; for L_ori pairwise.
+  func evaluate(
+    outputs: Rows, adversarialOutputs: Rows?, labels: [Int], codes: [[Float]], buffer: CodeBuffer,
+    weight: Double = 1, gradient: Rows, adversarialGradient: Rows?
+  ) -> Terms {
+    let (count, bits) = (labels.count, buffer.bits)
+    var terms = Terms()
+    var codesOfBatch = [Double](repeating: 0, count: count * bits)
+    for image in 0..<count {
+      for bit in 0..<bits {
+        codesOfBatch[image * bits + bit] = tanh(
+          Double(outputs.pointer[image * outputs.stride + bit]))
+      }
+    }
+    // With regard to h; tanh's slope comes last.
+    var slopes = [Double](repeating: 0, count: count * bits)
+    // With regard to f itself.
+    var direct = [Double](repeating: 0, count: count * bits)
+    let share = 1 / Double(count)
+
+    switch original {
+    case .pairwise:
+      terms.original = addPairwise(codesOfBatch, labels, buffer, to: &slopes)
+    case .central:
+      terms.original = addCentral(outputs, labels, codes, factor: 1, to: &direct)
+    }
+
+    for bit in 0..<bits {
+      let mean = stride(from: bit, to: count * bits, by: bits).reduce(0) { $0 + codesOfBatch[$1] } * share
+      terms.balance += mean * mean / Double(bits)
+      let slope = chi * 2 * mean * share / Double(bits)
+      for image in 0..<count { slopes[image * bits + bit] += slope }
+    }
+
+    if let adversarialOutputs, let adversarialGradient {
+      var adversarialDirect = [Double](repeating: 0, count: count * bits)
+      if adversarial == .central {
+        terms.adversarial = addCentral(
+          adversarialOutputs, labels, codes, factor: lambda, to: &adversarialDirect)
+      }
+      let pairShare = share / Double(bits)
+      for image in 0..<count {
+        for bit in 0..<bits {
+          let h = tanh(Double(adversarialOutputs.pointer[image * adversarialOutputs.stride + bit]))
+          let distance = h - (h >= 0 ? 1 : -1)
+          terms.quantization += distance * distance * pairShare
+          var slope = phi * 2 * distance * pairShare
+          if adversarial == .mainstay {
+            let code = Double(codes[labels[image]][bit])
+            terms.adversarial -= code * h * pairShare
+            slope -= lambda * code * pairShare
+          }
+          adversarialGradient.pointer[image * adversarialGradient.stride + bit] = Float(
+            weight * (slope * (1 - h * h) + adversarialDirect[image * bits + bit]))
+        }
+      }
+    } else {
+      let pairShare = share / Double(bits)
+      for at in codesOfBatch.indices {
+        let distance = codesOfBatch[at] - (codesOfBatch[at] >= 0 ? 1 : -1)
+        terms.quantization += distance * distance * pairShare
+        slopes[at] += phi * 2 * distance * pairShare
+      }
+    }
+
+    for image in 0..<count {
+      for bit in 0..<bits {
+        let at = image * bits + bit
+        let h = codesOfBatch[at]
+        gradient.pointer[image * gradient.stride + bit] = Float(
+          weight * (slopes[at] * (1 - h * h) + direct[at]))
+      }
+    }
+    terms.total =
+      terms.original + lambda * terms.adversarial + phi * terms.quantization + chi * terms.balance
+    return terms
+  }
+
+  /// mean over i and j of (h_i u_j / l - s_ij)^2 by way of the buffer's sums:
+  /// h^T (sum u u^T) h / l^2 - 2 h (sum s_ij u_j) / l + N, where sum s_ij u_j is twice the class's sum less that of all.
+  private func addPairwise(
+    _ codes: [Double], _ labels: [Int], _ buffer: CodeBuffer, to slopes: inout [Double]
+  ) -> Double {
+    let bits = buffer.bits
+    let length = Double(bits)
+    let share = 1 / (Double(labels.count) * Double(buffer.labels.count))
+    let totals = (0..<bits).map { bit in buffer.sums.reduce(0) { $0 + $1[bit] } }
+    var loss = 1.0
+    for (image, label) in labels.enumerated() {
+      let begin = image * bits
+      for bit in 0..<bits {
+        var product = 0.0
+        for other in 0..<bits {
+          product += buffer.moment[bit * bits + other] * codes[begin + other]
+        }
+        let signed = 2 * buffer.sums[label][bit] - totals[bit]
+        let h = codes[begin + bit]
+        loss += share * (h * product / (length * length) - 2 * h * signed / length)
+        slopes[begin + bit] += share * 2 * (product / (length * length) - signed / length)
+      }
+    }
+    return loss
+  }
+
+  /// mean over images and bits of log(1 + exp(-2 f c)); the gradient times `factor`.
+  private func addCentral(
+    _ outputs: Rows, _ labels: [Int], _ codes: [[Float]], factor: Double, to direct: inout [Double]
+  ) -> Double {
+    guard let bits = codes.first?.count else { return 0 }
+    let share = 1 / Double(labels.count * bits)
+    var loss = 0.0
+    for (image, label) in labels.enumerated() {
+      for bit in 0..<bits {
+        let code = Double(codes[label][bit])
+        let margin = 2 * Double(outputs.pointer[image * outputs.stride + bit]) * code
+        // log(1 + exp(-m)) without overflow on either side.
+        loss += share * (max(-margin, 0) + log1p(exp(-abs(margin))))
+        direct[image * bits + bit] -= factor * share * 2 * code / (1 + exp(margin))
+      }
+    }
+    return loss
+  }
+}
+
+extension HashLoss {
+  /// Replaces an image's outputs by the slope of what an attack in training makes smaller: the mean of h M, or where
+  /// the adversarial loss is central minus its cross-entropy, whose slope does not vanish where codes are sure.
+  func attackSlope(_ outputs: UnsafeMutablePointer<Float>, code: [Float]) {
+    let share = 1 / Float(code.count)
+    for (bit, target) in code.enumerated() {
+      switch adversarial {
+      case .mainstay:
+        let h = tanh(outputs[bit])
+        outputs[bit] = share * target * (1 - h * h)
+      case .central:
+        outputs[bit] = share * 2 * target / (1 + exp(2 * outputs[bit] * target))
+      }
+    }
+  }
+}

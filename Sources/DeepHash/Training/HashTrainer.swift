@@ -1,0 +1,363 @@
+internal import Base
+internal import CKernels
+internal import Glibc
+
+/// Trains a network on some pictures: FCAT's local training (paper, Algorithm 1, lines 10 to 24).
+///
+/// The same seed and number of lanes give the same parameters, bit for bit, also where training was interrupted and
+/// went on from ``state``.
+public final class HashTrainer {
+  public let network: TrainableNetwork
+  public let recipe: TrainingRecipe
+  let set: TrainingSet
+  /// Numbers of the training pictures.
+  public let images: [Int]
+
+  private var optimizer: Optimizer
+  /// Moving average of the parameters; empty where there is none.
+  private var average: [Float]
+  /// One for each head.
+  private var buffers: [CodeBuffer]
+  /// M of each head: [head][class][l].
+  public private(set) var codes: [[[Float]]]
+
+  /// [batch][2][outputs]: clean, then adversarial; and gradients alike.
+  private let outputs: FloatBuffer
+  private let gradients: FloatBuffer
+  /// Parameters that ``TrainingRecipe/proximity`` keeps close to.
+  private var origin: [Float] = []
+
+  /// What one step came to.
+  public struct Step: Sendable {
+    public var terms: HashLoss.Terms
+    /// Before it was shortened.
+    public var gradientNorm: Double
+    public var rate: Double
+  }
+
+  /// - Parameter images: numbers of pictures of the set; others are never looked at.
+  public init(
+    network: TrainableNetwork, set: TrainingSet, images: [Int], recipe: TrainingRecipe
+  ) throws(TrainingError) {
+    precondition(
+      network.configuration.bits == recipe.outputCount,
+      "\(network.configuration.bits) outputs for heads of \(recipe.heads)")
+    precondition(
+      network.height == set.height && network.width == set.width
+        && network.configuration.channels == set.channels,
+      "a network of \(network.extent(1)) for pictures of \(set.channels) x \(set.height) x \(set.width)")
+    guard images.count >= recipe.batchSize else {
+      throw .tooFewImages(count: images.count, batchSize: recipe.batchSize)
+    }
+    self.network = network
+    self.recipe = recipe
+    self.set = set
+    self.images = images
+    optimizer = Optimizer(
+      recipe.optimizer, layout: network.layout, weightDecay: Float(recipe.weightDecay))
+    average = recipe.averageDecay > 0 ? network.parameters : []
+    let count = 2 * recipe.batchSize * recipe.outputCount
+    (outputs, gradients) = (FloatBuffer(count: count), FloatBuffer(count: count))
+    let labels = images.map { set.labels[$0] }
+    let classes = set.classes.count
+    codes = []
+    buffers = []
+    let current = recipe.classCodes == .frozen ? network.outputs(of: set, images: images) : []
+    var first = 0
+    for bits in recipe.heads {
+      var codes = ClassCodes.equidistant(classes: classes, bits: bits)
+      if recipe.classCodes == .frozen {
+        codes = Self.mainstay(
+          current, head: first..<first + bits, of: recipe.outputCount, labels: labels,
+          classes: classes)
+      }
+      self.codes.append(codes)
+      buffers.append(
+        CodeBuffer(
+          values: labels.flatMap { codes[$0] }, bits: bits, labels: labels, classes: classes))
+      first += bits
+    }
+  }
+
+  static func mainstay(
+    _ outputs: [Float], head: Range<Int>, of width: Int, labels: [Int], classes: Int
+  ) -> [[Float]] {
+    let values = labels.indices.flatMap { image in head.map { outputs[image * width + $0] } }
+    return CodeBuffer(values: values, bits: head.count, labels: labels, classes: classes).mainstay
+  }
+
+  public var batchesPerEpoch: Int { images.count / recipe.batchSize }
+
+  /// The moving average of the parameters, or where there is none the parameters.
+  public var averagedParameters: [Float] { average.isEmpty ? network.parameters : average }
+
+  /// Sums over the classes' codes, of each head: what a client of a federation tells.
+  public var signSums: [[[Int]]] { buffers.map(\.signSums) }
+  public var classCounts: [Int] { buffers[0].counts }
+
+  /// Sets the codes of the classes, as a federation agrees on them.
+  public func setCodes(_ codes: [[[Float]]]) { self.codes = codes }
+
+  /// Takes the parameters that a round of a federation begins with; moments stay.
+  public func beginRound(_ parameters: [Float]) {
+    network.setParameters(parameters)
+    origin = recipe.proximity > 0 ? parameters : []
+  }
+
+  // MARK: - Steps
+
+  /// The order of an epoch's pictures, as positions in ``images``.
+  private func order(epoch: Int) -> [Int] {
+    var dice = TrainingDice.dice(recipe.seed, .order, recipe.stage, epoch)
+    return Array(images.indices).shuffled(using: &dice)
+  }
+
+  /// Trains on the batches of one epoch.
+  /// - Parameters:
+  ///   - epochs: of the stage, for the schedule of the rate.
+  ///   - first: batch to begin with, where some were done before an interruption.
+  ///   - agreesOnCodes: the codes of the classes stay as ``setCodes(_:)`` has set them.
+  ///   - observer: gets each step's number and outcome, and says whether to go on.
+  /// - Returns: the number of the batch that would be next; ``batchesPerEpoch`` at the end.
+  public func run(
+    epoch: Int, of epochs: Int, from first: Int = 0, agreesOnCodes: Bool = false,
+    observer: (Int, Step) -> Bool
+  ) throws(TrainingError) -> Int {
+    let order = order(epoch: epoch)
+    let batches = batchesPerEpoch
+    for batch in first..<batches {
+      let position = Double(epoch) + Double(batch) / Double(batches)
+      let rate = recipe.schedule.rate(at: position + 1e-3, of: Double(epochs))
+      let members = Array(order[batch * recipe.batchSize..<(batch + 1) * recipe.batchSize])
+      let step = try step(
+        members, epoch: epoch, batch: batch, rate: rate, agreesOnCodes: agreesOnCodes)
+      if !observer(batch, step) { return batch + 1 }
+    }
+    return batches
+  }
+
+  /// members: positions in ``images``.
+  private func step(
+    _ members: [Int], epoch: Int, batch: Int, rate: Double, agreesOnCodes: Bool
+  ) throws(TrainingError) -> Step {
+    let number = epoch * batchesPerEpoch + batch
+    let labels = members.map { set.labels[images[$0]] }
+    refreshCodes(epoch: epoch, agreed: agreesOnCodes)
+    forward(members, labels, number: number)
+    refreshBuffers(members, epoch: epoch)
+    if !agreesOnCodes { refreshCodes(epoch: epoch, agreed: false) }
+    let terms = loss(labels)
+    guard terms.total.isFinite else {
+      throw .notFinite(what: "loss", epoch: epoch, batch: batch)
+    }
+    backward(members.count)
+    let gradient = network.collectGradient()
+    if !origin.isEmpty { addProximity(gradient) }
+    let norm = sfmedir_sum_of_squares(gradient, network.parameterCount).squareRoot()
+    guard norm.isFinite else {
+      throw .notFinite(what: "gradient", epoch: epoch, batch: batch)
+    }
+    if norm > recipe.clipNorm {
+      let factor = Float(recipe.clipNorm / norm)
+      for at in 0..<network.parameterCount { gradient[at] *= factor }
+    }
+    optimizer.step(
+      network.network.values.pointer, gradient: gradient, rate: Float(rate),
+      lanes: network.laneCount)
+    network.network.fold()
+    if !average.isEmpty {
+      // The average of the first steps would otherwise be mostly the parameters that training began with.
+      let share = max(1 - recipe.averageDecay, 1 / Double(optimizer.steps + 1))
+      average.withUnsafeMutableBufferPointer {
+        sfmedir_move_towards(
+          network.network.values.pointer, Float(share), $0.baseAddress, network.parameterCount)
+      }
+    }
+    return Step(terms: terms, gradientNorm: norm, rate: rate)
+  }
+
+  private func addProximity(_ gradient: UnsafeMutablePointer<Float>) {
+    let (values, mu) = (network.network.values.pointer, Float(recipe.proximity))
+    for at in origin.indices { gradient[at] += mu * (values[at] - origin[at]) }
+  }
+
+  private func refreshCodes(epoch: Int, agreed: Bool) {
+    guard recipe.classCodes == .refreshed, !agreed else { return }
+    codes = buffers.map(\.mainstay)
+  }
+
+  /// The buffer takes the codes that the network has just given of the batch.
+  private func refreshBuffers(_ members: [Int], epoch: Int) {
+    guard recipe.classCodes == .refreshed, recipe.attack != nil || epoch >= recipe.warmEpochs
+    else { return }
+    let width = recipe.outputCount
+    var first = 0
+    for head in buffers.indices {
+      let bits = buffers[head].bits
+      for (at, member) in members.enumerated() {
+        let row = outputs.pointer + at * width + first
+        let code = (0..<bits).map { tanh(row[$0]) }
+        buffers[head].replace(member, with: code)
+      }
+      first += bits
+    }
+  }
+
+  // MARK: - Passes
+
+  private var lanes: Int { network.laneCount }
+
+  private func forward(_ members: [Int], _ labels: [Int], number: Int) {
+    let work = Work(
+      members: members.map { images[$0] }, labels: labels, number: number, codes: codes,
+      outputs: outputs.pointer, adversarialOutputs: outputs.pointer + members.count * recipe.outputCount)
+    let (network, set, recipe) = (network, set, recipe)
+    Lane.inParallel(lanes) { lane in
+      Self.forward(work, lane: lane, network: network, set: set, recipe: recipe)
+    }
+  }
+
+  private struct Work: @unchecked Sendable {
+    let members: [Int]
+    let labels: [Int]
+    let number: Int
+    let codes: [[[Float]]]
+    let outputs: UnsafeMutablePointer<Float>
+    let adversarialOutputs: UnsafeMutablePointer<Float>
+  }
+
+  private static func forward(
+    _ work: Work, lane laneNumber: Int, network: TrainableNetwork, set: TrainingSet,
+    recipe: TrainingRecipe
+  ) {
+    let lane = network.lanes[laneNumber]
+    let share = Lane.share(of: work.members.count, lane: laneNumber, lanes: network.laneCount)
+    guard !share.isEmpty else { return }
+    let (elements, width) = (network.imageElements, recipe.outputCount)
+    let copies = recipe.attack == nil ? 1 : 2
+    let count = copies * share.count
+    let clean = lane.scratch(TrainableNetwork.Scratch.images, count: count * elements)
+    let extent = network.extent(1)
+    for (at, member) in share.enumerated() {
+      var dice = TrainingDice.dice(recipe.seed, .view, recipe.stage, work.number, member)
+      recipe.augmentation.view(
+        of: set.image(work.members[member]), into: clean + at * elements, extent: extent,
+        dice: &dice)
+    }
+    if let attack = recipe.attack {
+      perturb(
+        clean, into: clean + share.count * elements, share, work, attack, lane: lane,
+        network: network, recipe: recipe)
+    }
+    let outputs = lane.scratch(TrainableNetwork.Scratch.outputs, count: count * width)
+    network.forward(
+      lane: lane, images: clean, count: count, outputs: outputs,
+      branchFactors: branchFactors(share, copies: copies, work, lane: lane, network: network, recipe))
+    (work.outputs + share.lowerBound * width).update(from: outputs, count: share.count * width)
+    if copies == 2 {
+      (work.adversarialOutputs + share.lowerBound * width).update(
+        from: outputs + share.count * width, count: share.count * width)
+    }
+  }
+
+  /// PGD away from the images' own codes, on the network without stochastic depth.
+  private static func perturb(
+    _ clean: UnsafeMutablePointer<Float>, into moved: UnsafeMutablePointer<Float>,
+    _ share: Range<Int>, _ work: Work, _ attack: HashAttack, lane: Lane, network: TrainableNetwork,
+    recipe: TrainingRecipe
+  ) {
+    let (elements, width) = (network.imageElements, recipe.outputCount)
+    for (at, member) in share.enumerated() {
+      var dice = TrainingDice.dice(recipe.seed, .start, recipe.stage, work.number, member)
+      HashAttack.start(
+        clean + at * elements, moved + at * elements, count: elements, radius: attack.radius,
+        dice: &dice)
+    }
+    let gradient = lane.scratch(
+      TrainableNetwork.Scratch.imageGradient, count: share.count * elements)
+    for _ in 0..<attack.steps {
+      network.imageGradient(lane: lane, images: moved, count: share.count, into: gradient) { outputs in
+        for (at, member) in share.enumerated() {
+          var first = 0
+          for (head, bits) in recipe.heads.enumerated() {
+            recipe.loss.attackSlope(
+              outputs + at * width + first, code: work.codes[head][work.labels[member]])
+            first += bits
+          }
+        }
+      }
+      sfmedir_projected_step(
+        clean, gradient, -attack.stepSize, attack.radius, moved, share.count * elements)
+    }
+  }
+
+  /// [block][image], in the lane's scratch; nil where nothing is left out.
+  private static func branchFactors(
+    _ share: Range<Int>, copies: Int, _ work: Work, lane: Lane, network: TrainableNetwork,
+    _ recipe: TrainingRecipe
+  ) -> UnsafePointer<Float>? {
+    guard recipe.dropPath > 0 else { return nil }
+    let (blocks, count) = (network.blockCount, copies * share.count)
+    let factors = lane.scratch(TrainableNetwork.Scratch.factors, count: blocks * count)
+    for copy in 0..<copies {
+      for (at, member) in share.enumerated() {
+        var dice = TrainingDice.dice(recipe.seed, .depth, recipe.stage, work.number, member, copy)
+        for block in 0..<blocks {
+          let chance = recipe.dropPath * Double(block) / Double(max(blocks - 1, 1))
+          let isLeftOut = Double.random(in: 0..<1, using: &dice) < chance
+          factors[block * count + copy * share.count + at] = isLeftOut ? 0 : Float(1 / (1 - chance))
+        }
+      }
+    }
+    return UnsafePointer(factors)
+  }
+
+  private func loss(_ labels: [Int]) -> HashLoss.Terms {
+    let (count, width) = (labels.count, recipe.outputCount)
+    var sum = HashLoss.Terms()
+    var first = 0
+    let share = 1 / Double(recipe.heads.count)
+    for (head, bits) in recipe.heads.enumerated() {
+      func rows(_ buffer: FloatBuffer, adversarial: Bool) -> HashLoss.Rows {
+        HashLoss.Rows(
+          pointer: buffer.pointer + (adversarial ? count * width : 0) + first, stride: width)
+      }
+      let isAttacked = recipe.attack != nil
+      sum += recipe.loss.evaluate(
+        outputs: rows(outputs, adversarial: false),
+        adversarialOutputs: isAttacked ? rows(outputs, adversarial: true) : nil, labels: labels,
+        codes: codes[head], buffer: buffers[head], weight: share,
+        gradient: rows(gradients, adversarial: false),
+        adversarialGradient: isAttacked ? rows(gradients, adversarial: true) : nil)
+      first += bits
+    }
+    return sum.divided(by: Double(recipe.heads.count))
+  }
+
+  private func backward(_ count: Int) {
+    let (network, recipe) = (network, recipe)
+    let width = recipe.outputCount
+    let clean = SharedMemory(gradients.pointer)
+    network.clearGradients()
+    Lane.inParallel(lanes) { laneNumber in
+      let lane = network.lanes[laneNumber]
+      let share = Lane.share(of: count, lane: laneNumber, lanes: network.laneCount)
+      guard !share.isEmpty else { return }
+      let copies = recipe.attack == nil ? 1 : 2
+      let images = copies * share.count
+      let rows = lane.scratch(TrainableNetwork.Scratch.outputs, count: images * width)
+      rows.update(from: clean.pointer + share.lowerBound * width, count: share.count * width)
+      if copies == 2 {
+        (rows + share.count * width).update(
+          from: clean.pointer + (count + share.lowerBound) * width, count: share.count * width)
+      }
+      // What the forward pass was given is still in its place.
+      let factors =
+        recipe.dropPath > 0
+        ? lane.scratch(TrainableNetwork.Scratch.factors, count: network.blockCount * images) : nil
+      network.backward(
+        lane: lane, outputGradient: rows, count: images,
+        branchFactors: factors.map { UnsafePointer($0) })
+    }
+  }
+}

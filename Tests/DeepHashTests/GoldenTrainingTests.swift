@@ -1,0 +1,263 @@
+import CKernels
+import DeepHash
+import Foundation
+import Testing
+
+/// Losses, gradients, attacks and optimizer steps against PyTorch in double precision.
+@Suite struct GoldenTrainingTests {
+  /// A golden case with what its training steps start from.
+  private struct Case {
+    let golden: GoldenCase
+    let count: Int
+    let labels: [Int]
+    let targets: [Int]
+    let codes: [[Float]]
+    let buffer: CodeBuffer
+    let adversarial: [Float]
+
+    init(_ name: String) throws {
+      golden = try GoldenCase(name)
+      count = golden.input.shape[0]
+      labels = (0..<count).map { $0 % 3 }
+      targets = labels.map { ($0 + 1) % 3 }
+      let values = try golden.file.tensor(named: "U")
+      let bits = golden.model.configuration.bits
+      buffer = CodeBuffer(
+        values: values.elements, bits: bits, labels: (0..<12).map { $0 % 3 }, classes: 3)
+      codes = buffer.mainstay
+      adversarial = try golden.file.tensor(named: "xadv").elements
+    }
+
+    func network(lanes: Int) throws -> TrainableNetwork {
+      try TrainableNetwork(
+        golden.model, height: golden.input.shape[2], width: golden.input.shape[3], lanes: lanes)
+    }
+
+    func golden(_ name: String) throws -> [Float] {
+      try golden.file.tensor(named: name).elements
+    }
+
+    /// The losses of the clean and the adversarial images, and all gradients.
+    func gradient(_ network: TrainableNetwork) -> (
+      terms: HashLoss.Terms, parameters: [Float], images: [Float]
+    ) {
+      var terms = HashLoss.Terms()
+      let (_, parameters, images) = network.gradient(
+        images: golden.input.elements + adversarial
+      ) { outputs in
+        let half = outputs.count / 2
+        let loss = HashLoss().evaluate(
+          outputs: Array(outputs[..<half]), adversarialOutputs: Array(outputs[half...]),
+          labels: labels, codes: codes, buffer: buffer)
+        terms = loss.terms
+        return loss.gradient + loss.adversarialGradient
+      }
+      return (terms, parameters, Array(images[..<golden.input.count]))
+    }
+  }
+
+  @Test(arguments: GoldenCase.names)
+  func contextAwareCodesAgree(_ name: String) throws {
+    let golden = try Case(name)
+    let bytes = try golden.golden.file.bytes(named: "M")
+    #expect(golden.codes.joined().map { Int8($0) } == bytes.map { Int8(bitPattern: $0) })
+  }
+
+  @Test(arguments: GoldenCase.names, [1, 2, 3])
+  func lossesAndGradientsAgree(_ name: String, lanes: Int) throws {
+    let golden = try Case(name)
+    let network = try golden.network(lanes: lanes)
+    let (terms, parameters, images) = golden.gradient(network)
+    for (term, value) in [
+      ("ori", terms.original), ("adl", terms.adversarial), ("quant", terms.quantization),
+      ("bit", terms.balance), ("total", terms.total),
+    ] {
+      let expected = Double(try golden.golden("loss.\(term)")[0])
+      #expect(abs(value - expected) <= 2e-6, "\(term): \(value), not \(expected)")
+    }
+    let input = Deviation(images, from: try golden.golden("grad.input"))
+    #expect(input.isGradientWithinTolerance, "input: \(input)")
+    for entry in network.layout.entries {
+      let deviation = Deviation(
+        Array(parameters[entry.range]), from: try golden.golden("grad.\(entry.name)"))
+      #expect(deviation.isGradientWithinTolerance, "\(entry.name): \(deviation)")
+    }
+  }
+
+  @Test(arguments: GoldenCase.names)
+  func optimizerStepsAgree(_ name: String) throws {
+    let golden = try Case(name)
+    let network = try golden.network(lanes: 2)
+    var optimizer = Optimizer(.adamW, layout: network.layout, weightDecay: 0.05)
+    for step in 1...3 {
+      let (terms, gradient, _) = golden.gradient(network)
+      let loss = Double(try golden.golden("loss.total.step\(step)")[0])
+      #expect(abs(terms.total - loss) <= 5e-6, "step \(step): \(terms.total), not \(loss)")
+      network.step(&optimizer, gradient: gradient, rate: 1e-3)
+      guard step != 2 else { continue }
+      let parameters = network.parameters
+      for entry in network.layout.entries {
+        let deviation = Deviation(
+          Array(parameters[entry.range]), from: try golden.golden("adamw\(step).\(entry.name)"))
+        #expect(
+          deviation.largest <= 1e-4 && deviation.relative <= 1e-5,
+          "step \(step), \(entry.name): \(deviation)")
+      }
+    }
+  }
+
+  @Test(arguments: GoldenCase.names, ["nontargeted", "targeted"])
+  func attacksAgree(_ name: String, kind: String) throws {
+    let golden = try Case(name)
+    let network = try golden.network(lanes: 1)
+    let isTargeted = kind == "targeted"
+    let labels = isTargeted ? golden.targets : golden.labels
+    let bits = golden.buffer.bits
+    let clean = golden.golden.input.elements
+    var start = clean
+    for step in 0..<3 {
+      var objective = 0.0
+      let gradient = network.imageGradient(images: start) { outputs in
+        let share = 1 / Double(outputs.count)
+        return outputs.indices.map { at in
+          let code = Double(golden.codes[labels[at / bits]][at % bits])
+          let h = tanh(Double(outputs[at]))
+          objective += share * h * code
+          return Float(share * code * (1 - h * h))
+        }
+      }
+      let expected = Double(try golden.golden("pgd.\(kind).J\(step)")[0])
+      #expect(abs(objective - expected) <= 2e-6, "step \(step): \(objective), not \(expected)")
+      let deviation = Deviation(gradient, from: try golden.golden("pgd.\(kind).grad\(step)"))
+      #expect(deviation.relative <= 2e-5, "step \(step): \(deviation)")
+      var moved = start
+      sfmedir_projected_step(
+        clean, gradient, (isTargeted ? 2 : -2) / 255, 8 / 255, &moved, moved.count)
+      start = try golden.golden("pgd.\(kind).x\(step + 1)")
+      let off = zip(moved, start).count { abs($0 - $1) > 1e-6 }
+      #expect(Double(off) <= 1e-3 * Double(start.count), "step \(step): \(off) pixels differ")
+    }
+  }
+}
+
+/// Metrics in exact fractions.
+@Suite struct GoldenMetricTests {
+  private struct Value: Decodable { let value: Double }
+
+  private struct Vectors: Decodable {
+    struct Ranked: Decodable {
+      let rel: [Int]
+      let R: Int
+      let at: [String: [String: Value]]
+    }
+    struct Tied: Decodable {
+      let groups_t_rho: [[Int]]
+      let R: Int
+      let at: [String: [String: Value]]
+    }
+    struct Codes: Decodable {
+      struct Query: Decodable {
+        let code: UInt64
+        let label: Int
+        let AP_tie_ir: Value
+      }
+      let database_codes: [UInt64]
+      let database_labels: [Int]
+      let queries: [Query]
+    }
+    struct Mainstay: Decodable {
+      struct Part: Decodable {
+        let codes: [[Int]]
+        let labels: [Int]
+        let M: [[Int]]?
+        let M0: [Int]?
+      }
+      let codes: [[Int]]
+      let labels: [Int]
+      let M: [[Int]]
+      let one_class: Part
+      let all_tied: Part
+    }
+    let ranked: [Ranked]
+    let tied: [Tied]
+    let codes: Codes
+    let mainstay: Mainstay
+  }
+
+  private func vectors() throws -> Vectors {
+    try JSONDecoder().decode(Vectors.self, from: Data(Fixture.bytes("metrics.json")))
+  }
+
+  @Test func rankedAveragePrecisionsAgree() throws {
+    var seen = 0
+    for ranked in try vectors().ranked {
+      for (text, expected) in ranked.at {
+        let k = try #require(Int(text))
+        let relevance = ranked.rel.map { $0 == 1 }
+        for (name, convention) in [
+          ("AP_hash", AveragePrecision.Convention.hashing), ("AP_ir", .retrieval),
+        ] {
+          let value = AveragePrecision.ranked(relevance, at: k, relevant: ranked.R, convention)
+          let wanted = try #require(expected[name]).value
+          #expect(abs(value - wanted) < 1e-12, "\(name)@\(k) of \(ranked.rel)")
+          seen += 1
+        }
+      }
+    }
+    #expect(seen == 100)
+  }
+
+  @Test func tiedAveragePrecisionsAgree() throws {
+    var seen = 0
+    for tied in try vectors().tied {
+      for (text, expected) in tied.at {
+        let k = try #require(Int(text))
+        let value = AveragePrecision.tied(
+          tied.groups_t_rho.map { ($0[0], $0[1]) }, at: k, relevant: tied.R)
+        let wanted = try #require(expected["AP_tie_ir"]).value
+        #expect(abs(value - wanted) < 1e-12, "@\(k) of \(tied.groups_t_rho)")
+        seen += 1
+      }
+    }
+    #expect(seen == 50)
+  }
+
+  @Test func scoresOfCodesAgree() throws {
+    let codes = try vectors().codes
+    let database = LabelledCodes(
+      codes: codes.database_codes.map { HashCode(bits: $0, length: 8) },
+      labels: codes.database_labels)
+    for query in codes.queries {
+      let scores = RetrievalScores(
+        queries: LabelledCodes(
+          codes: [HashCode(bits: query.code, length: 8)], labels: [query.label]),
+        database: database, ks: [5, 12])
+      let cut = try #require(scores.cut(5))
+      #expect(abs(cut.tieAware - query.AP_tie_ir.value) < 1e-12)
+      // The whole database: all that is relevant has been found, whatever the order of ties.
+      let all = try #require(scores.cut(12))
+      #expect(all.recall == 1)
+      #expect(abs(all.precision - 4.0 / 12) < 1e-12)
+      #expect(scores.radii[8].recall == 1)
+      #expect(abs(scores.radii[8].precision - 4.0 / 12) < 1e-12)
+    }
+  }
+
+  @Test func mainstayCodesAgree() throws {
+    let mainstay = try vectors().mainstay
+    func check(_ codes: [[Int]], _ labels: [Int], _ expected: [[Int]]) {
+      let bits = codes[0].count
+      let buffer = CodeBuffer(
+        values: codes.joined().map { Float($0) }, bits: bits, labels: labels,
+        classes: expected.count)
+      #expect(buffer.mainstay.map { $0.map { Int($0) } } == expected)
+    }
+    check(mainstay.codes, mainstay.labels, mainstay.M)
+    check(mainstay.one_class.codes, mainstay.one_class.labels, [try #require(mainstay.one_class.M0)])
+    check(
+      mainstay.all_tied.codes, mainstay.all_tied.labels, try #require(mainstay.all_tied.M))
+    // A class of which there is nothing: the opposite of all that there is.
+    let sums = [[3, -1, 0], [0, 0, 0]]
+    #expect(ClassCodes.mainstay(sums: sums, counts: [3, 0])[1] == [-1, 1, 1])
+  }
+}
