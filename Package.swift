@@ -101,6 +101,8 @@ let package = Package(
       dependencies: ["Base", "Messages", "RPC", "Raft", "Replication", "SegmentStore", logging],
       swiftSettings: fast),
     .target(
+      name: "HashTraining", dependencies: ["Base", "DeepHash", "Imaging"], swiftSettings: fast),
+    .target(
       name: "ImagePipeline",
       dependencies: [
         "Base", "DeepHash", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
@@ -171,8 +173,8 @@ let package = Package(
     .target(
       name: "CommandLineTool",
       dependencies: [
-        "Base", "CWire", "DaemonSupport", "Enrollment", "ImageCipher", "Imaging", "Messages", "RPC",
-        "SegmentStore", "Shadows", argumentParser, histogram, logging,
+        "Base", "CWire", "DaemonSupport", "DeepHash", "Enrollment", "HashTraining", "ImageCipher",
+        "Imaging", "Messages", "RPC", "SegmentStore", "Shadows", argumentParser, histogram, logging,
       ],
       swiftSettings: house),
     .executableTarget(name: "sfmedir", dependencies: ["CommandLineTool"], swiftSettings: house),
@@ -240,6 +242,9 @@ let package = Package(
     .testTarget(
       name: "DeepHashTests", dependencies: ["CKernels", "DeepHash"],
       resources: [.copy("Resources")], swiftSettings: house),
+    .testTarget(
+      name: "HashTrainingTests", dependencies: ["Base", "DeepHash", "HashTraining", "Imaging"],
+      swiftSettings: house),
     .testTarget(
       name: "EnrollmentTests",
       dependencies: ["Base", "Enrollment", "Messages", "RPC", "TestSupport"],
@@ -311,7 +316,10 @@ let parts: [String: Set<String>] = [
     "Base", "COpenSSL", "CSystem", "CWire", "InteropTests", "Messages", "MessagesTests", "RPC",
     "RPCTests", "TestSupport", "wiregen",
   ],
-  "deephash": ["Base", "CKernels", "COpenBLAS", "COpenSSL", "CSystem", "DeepHash", "DeepHashTests"],
+  "deephash": [
+    "Base", "CDicom", "CImage", "CKernels", "COpenBLAS", "COpenSSL", "CSystem", "DeepHash", "DeepHashTests",
+    "HashTraining", "HashTrainingTests", "Imaging", "ImagingTests",
+  ],
   "raft": ["Raft", "RaftTests"],
   "simulator": [
     "Base", "COpenSSL", "CSystem", "Raft", "RaftTests", "Replication", "ReplicationTests",

@@ -65,7 +65,7 @@ public struct HashModel: Sendable {
 
   /// The picture's hash code; a pass through the network, so keep it off an event loop.
   public func code(of image: GrayImage) -> HashCode {
-    let side = ModelInput.side
+    let side = ModelInput.defaultSide
     do throws(ConvNeXtError) {
       return try network.hashCode(of: ModelInput.pixels(image), height: side, width: side)
     } catch {

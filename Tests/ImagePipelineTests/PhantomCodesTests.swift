@@ -21,7 +21,7 @@ import Testing
         try ImageDecoder.decode(Phantom.file(seed: seed, index: index, side: 128).bytes).image)
     }
     let codes = try model.hashCodes(
-      ofBatch: batch, count: count, height: ModelInput.side, width: ModelInput.side)
+      ofBatch: batch, count: count, height: ModelInput.defaultSide, width: ModelInput.defaultSide)
     let label = { (index: Int) in Phantom.phantomClass(index: index) }
     var score = 0.0
     for query in 0..<count {

@@ -5,7 +5,7 @@ struct BenchCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract:
-      "Measure: the whole system (e2e), repair (care), masters (metadata, failover), cipher, shadows, files.",
+      "Measure: the whole system (e2e), repair (care), masters (metadata, failover), model, cipher, shadows, files.",
     discussion: """
       Every result says which build was measured: figures of a debug build mean nothing.
 
@@ -16,6 +16,7 @@ struct BenchCommand: AsyncParsableCommand {
       BenchEndToEndCommand.self, BenchCareCommand.self, BenchCipherCommand.self,
       BenchShadowsCommand.self,
       BenchSegmentsCommand.self, BenchMetadataCommand.self, BenchFailoverCommand.self,
+      BenchModelCommand.self,
     ])
 }
 
@@ -37,7 +38,7 @@ enum BenchContext {
   /// "AMD EPYC ..., 2 cores"
   static func machine() -> String {
     let lines = ((try? ProcessTable.text("/proc/cpuinfo")) ?? "").split(separator: "\n")
-    let cores = lines.count { $0.hasPrefix("processor") }
+    let cores = ProcessTable.processorCount
     let name = lines.first { $0.hasPrefix("model name") }?.split(separator: ":").last ?? "unknown"
     return "\(name.drop { $0 == " " }), \(Units.count(cores, "core"))"
   }
@@ -63,8 +64,14 @@ struct RepeatedMeasurement {
     seconds.sort()
   }
 
-  /// Of the median run, in units of 10^6 bytes.
-  func megabytesPerSecond(_ byteCount: Int) -> Double {
-    Double(byteCount) / 1e6 / seconds[seconds.count / 2]
+  var median: Double { seconds[seconds.count / 2] }
+
+  /// The smallest time that so many percent of the runs do not exceed.
+  func percentile(_ percent: Double) -> Double {
+    let rank = Int((percent / 100 * Double(seconds.count)).rounded(.up))
+    return seconds[max(1, rank) - 1]
   }
+
+  /// Of the median run, in units of 10^6 bytes.
+  func megabytesPerSecond(_ byteCount: Int) -> Double { Double(byteCount) / 1e6 / median }
 }

@@ -44,6 +44,9 @@ enum ProcessTable {
     return (state, ticks)
   }
 
+  /// That this process may run on.
+  static var processorCount: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
   /// Files in /proc say 0 for their size, so they are read until they end.
   static func text(_ path: String) throws(FileError) -> String {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)

@@ -10,7 +10,7 @@ public struct ConvNeXtConfiguration: Hashable, Sendable {
   public let depths: [Int]
   /// Channels of each of the four stages.
   public let dims: [Int]
-  /// Length of the hash code, l.
+  /// Outputs: the length of the hash code, l, or of several codes whose heads are trained over one trunk.
   public let bits: Int
 
   /// Largest of each size that is accepted: far above any published ConvNeXt, and small enough that
@@ -18,6 +18,7 @@ public struct ConvNeXtConfiguration: Hashable, Sendable {
   static let maximumChannels = 16
   static let maximumDepth = 64
   static let maximumWidth = 4096
+  static let maximumOutputs = 256
 
   public init(channels: Int, depths: [Int], dims: [Int], bits: Int) throws(ConvNeXtError) {
     func check(_ holds: Bool, _ reason: String) throws(ConvNeXtError) {
@@ -28,11 +29,23 @@ public struct ConvNeXtConfiguration: Hashable, Sendable {
     try check((1...Self.maximumChannels).contains(channels), "\(channels) input channels")
     try check(depths.allSatisfy { (1...Self.maximumDepth).contains($0) }, "depths of \(depths)")
     try check(dims.allSatisfy { (1...Self.maximumWidth).contains($0) }, "widths of \(dims)")
-    try check((1...HashCode.maximumLength).contains(bits), "a code of \(bits) bits")
+    try check((1...Self.maximumOutputs).contains(bits), "\(bits) outputs")
     self.channels = channels
     self.depths = depths
     self.dims = dims
     self.bits = bits
+  }
+
+  /// Multiply-adds of the convolutions and linear layers for one image.
+  public func multiplyAdds(height: Int, width: Int) -> Int {
+    let input = ImageExtent(count: 1, height: height, width: width, channels: channels)
+    let extents = input.stages(of: self)
+    var sum = extents[0].elements * 16 * channels + dims[dims.count - 1] * bits
+    for (stage, extent) in extents.enumerated() {
+      if stage > 0 { sum += extent.elements * 4 * dims[stage - 1] }
+      sum += depths[stage] * extent.elements * (49 + 8 * extent.channels)
+    }
+    return sum
   }
 
   /// Reads the sizes off the shapes of a checkpoint's tensors, which decide what the network is.

@@ -79,3 +79,16 @@ enum TrainingDice {
     return SplitMix64(seed: state)
   }
 }
+
+extension Augmentation {
+  /// A view of a picture of a set: [channels][height][width].
+  package func view(of set: TrainingSet, image: Int, seed: UInt64) -> [Float] {
+    var dice = SplitMix64(seed: seed)
+    var out = [Float](repeating: 0, count: set.imageElements)
+    view(
+      of: set.image(image), into: &out,
+      extent: ImageExtent(count: 1, height: set.height, width: set.width, channels: set.channels),
+      dice: &dice)
+    return out
+  }
+}

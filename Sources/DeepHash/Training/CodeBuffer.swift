@@ -1,63 +1,84 @@
 /// The codes of all training images, as the network last gave them, and the sums over them that the losses need.
 ///
-/// Sums stand in double precision and follow each change, so a batch costs its own size and not that of the set. They
-/// are all that a client of a federation would have to tell: class sums of l integers, an l x l moment.
+/// Sums follow each change, so a batch costs its own size and not that of the set. They are whole numbers, so that it
+/// does not matter in which order the changes came; and they are all that a client of a federation would have to tell.
 public struct CodeBuffer: Sendable {
   public let bits: Int
   public let labels: [Int]
   /// Images of each class.
   public let counts: [Int]
-  /// h = tanh f of each image: [image][l].
-  public private(set) var values: [Float]
-  /// Sum of u_j u_j^T: [l][l].
-  private(set) var moment: [Double]
-  /// Sum of u_j of each class: [class][l].
-  private(set) var sums: [[Double]]
+  /// h = tanh f of each image in units of 2^-21: [image][l].
+  private var units: [Int32]
+  /// Sum of u_j u_j^T in units of 2^-42: [l][l].
+  private var momentUnits: [Int64]
+  /// Sum of u_j of each class in units of 2^-21: [class][l].
+  private var sumUnits: [[Int64]]
   /// Sum of sign(u_j) of each class: [class][l].
   public private(set) var signSums: [[Int]]
 
+  private static let unit = 1.0 / Double(1 << 21)
+  /// Beyond this the moment could leave 64 bits.
+  static let maximumImages = 1 << 20
+
+  /// - Parameter values: h of each image, from -1 to 1: [image][l].
   public init(values: [Float], bits: Int, labels: [Int], classes: Int) {
     precondition(values.count == labels.count * bits, "\(values.count) values")
+    precondition(labels.count <= Self.maximumImages, "\(labels.count) images")
     self.bits = bits
     self.labels = labels
-    self.values = [Float](repeating: 0, count: values.count)
+    units = [Int32](repeating: 0, count: values.count)
     var counts = [Int](repeating: 0, count: classes)
     for label in labels { counts[label] += 1 }
     self.counts = counts
-    moment = [Double](repeating: 0, count: bits * bits)
-    sums = [[Double]](repeating: [Double](repeating: 0, count: bits), count: classes)
+    momentUnits = [Int64](repeating: 0, count: bits * bits)
+    sumUnits = [[Int64]](repeating: [Int64](repeating: 0, count: bits), count: classes)
     signSums = [[Int]](repeating: [Int](repeating: 0, count: bits), count: classes)
-    values.withUnsafeBufferPointer { values in
-      guard let base = values.baseAddress else { return }
-      for image in labels.indices { add(image, base + image * bits) }
+    for image in labels.indices {
+      put(values[image * bits..<(image + 1) * bits], at: image)
+      count(image, 1)
     }
   }
+
+  /// h of each image, rounded to the units: [image][l].
+  public var values: [Float] { units.map { Float(Double($0) * Self.unit) } }
 
   /// The context-aware codes of the classes: [class][l].
   public var mainstay: [[Float]] { ClassCodes.mainstay(sums: signSums, counts: counts) }
 
-  public mutating func replace(_ image: Int, with new: UnsafePointer<Float>) {
-    let begin = image * bits
-    let label = labels[image]
-    for bit in 0..<bits {
-      let value = values[begin + bit]
-      sums[label][bit] -= Double(value)
-      signSums[label][bit] -= value >= 0 ? 1 : -1
-      for other in 0..<bits {
-        moment[bit * bits + other] -= Double(value) * Double(values[begin + other])
-      }
-    }
-    add(image, new)
+  /// Sum over all images of u_bit u_other.
+  func moment(_ bit: Int, _ other: Int) -> Double {
+    Double(momentUnits[bit * bits + other]) * (Self.unit * Self.unit)
   }
 
-  private mutating func add(_ image: Int, _ new: UnsafePointer<Float>) {
+  /// Sum over the images of a class of u.
+  func sum(of label: Int, _ bit: Int) -> Double { Double(sumUnits[label][bit]) * Self.unit }
+
+  public mutating func replace(_ image: Int, with values: [Float]) {
+    precondition(values.count == bits, "\(values.count) values for a code of \(bits)")
+    count(image, -1)
+    put(values[...], at: image)
+    count(image, 1)
+  }
+
+  private mutating func put(_ values: ArraySlice<Float>, at image: Int) {
+    for (bit, value) in values.enumerated() {
+      // What is not a number is refused where the loss is looked at; here it must not stop the program.
+      let bounded = value.isFinite ? min(max(Double(value), -1), 1) : 0
+      let rounded = Int32((bounded / Self.unit).rounded())
+      // The sign stays, however small the value is.
+      units[image * bits + bit] = rounded == 0 && bounded < 0 ? -1 : rounded
+    }
+  }
+
+  /// Adds an image to the sums, or takes it away.
+  private mutating func count(_ image: Int, _ sign: Int64) {
     let label = labels[image]
+    let begin = image * bits
     for bit in 0..<bits {
-      let value = new[bit]
-      values[image * bits + bit] = value
-      sums[label][bit] += Double(value)
-      signSums[label][bit] += value >= 0 ? 1 : -1
-      for other in 0..<bits { moment[bit * bits + other] += Double(value) * Double(new[other]) }
+      let value = Int64(units[begin + bit])
+      sumUnits[label][bit] += sign * value
+      signSums[label][bit] += Int(sign) * (value >= 0 ? 1 : -1)
+      for other in 0..<bits { momentUnits[bit * bits + other] += sign * value * Int64(units[begin + other]) }
     }
   }
 }

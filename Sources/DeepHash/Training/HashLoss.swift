@@ -156,16 +156,18 @@ public struct HashLoss: Sendable {
     let bits = buffer.bits
     let length = Double(bits)
     let share = 1 / (Double(labels.count) * Double(buffer.labels.count))
-    let totals = (0..<bits).map { bit in buffer.sums.reduce(0) { $0 + $1[bit] } }
+    let classes = buffer.counts.indices
+    let totals = (0..<bits).map { bit in classes.reduce(0) { $0 + buffer.sum(of: $1, bit) } }
+    let moments = (0..<bits * bits).map { buffer.moment($0 / bits, $0 % bits) }
     var loss = 1.0
     for (image, label) in labels.enumerated() {
       let begin = image * bits
       for bit in 0..<bits {
         var product = 0.0
         for other in 0..<bits {
-          product += buffer.moment[bit * bits + other] * codes[begin + other]
+          product += moments[bit * bits + other] * codes[begin + other]
         }
-        let signed = 2 * buffer.sums[label][bit] - totals[bit]
+        let signed = 2 * buffer.sum(of: label, bit) - totals[bit]
         let h = codes[begin + bit]
         loss += share * (h * product / (length * length) - 2 * h * signed / length)
         slopes[begin + bit] += share * 2 * (product / (length * length) - signed / length)

@@ -104,6 +104,59 @@ public final class HashTrainer {
     origin = recipe.proximity > 0 ? parameters : []
   }
 
+  /// Goes on with a round that began with these parameters; those of the network stay.
+  public func resumeRound(_ parameters: [Float]) {
+    origin = recipe.proximity > 0 ? parameters : []
+  }
+
+  // MARK: - Interruption
+
+  /// All that training goes on from, beside the parameters of the network.
+  public struct State: Sendable {
+    public var steps = 0
+    /// Of the optimizer: [parameterCount], or empty where it has none.
+    public var firstMoments: [Float] = []
+    public var secondMoments: [Float] = []
+    /// Of the parameters; empty where there is none.
+    public var average: [Float] = []
+    /// Of each head: [image][l] and [class][l], one after the other.
+    public var buffers: [[Float]] = []
+    public var codes: [[Float]] = []
+
+    public init() {}
+  }
+
+  public var state: State {
+    var state = State()
+    state.steps = optimizer.steps
+    (state.firstMoments, state.secondMoments) = (optimizer.first, optimizer.second)
+    state.average = average
+    state.buffers = buffers.map(\.values)
+    state.codes = codes.map { Array($0.joined()) }
+    return state
+  }
+
+  /// - Returns: false where the state is of another training; nothing has changed then.
+  public func restore(_ state: State) -> Bool {
+    let labels = images.map { set.labels[$0] }
+    let classes = set.classes.count
+    guard state.firstMoments.count == optimizer.first.count,
+      state.secondMoments.count == optimizer.second.count, state.average.count == average.count,
+      state.buffers.count == recipe.heads.count, state.codes.count == recipe.heads.count,
+      zip(state.buffers, recipe.heads).allSatisfy({ $0.count == $1 * images.count }),
+      zip(state.codes, recipe.heads).allSatisfy({ $0.count == $1 * classes })
+    else { return false }
+    optimizer.steps = state.steps
+    (optimizer.first, optimizer.second) = (state.firstMoments, state.secondMoments)
+    average = state.average
+    for (head, bits) in recipe.heads.enumerated() {
+      buffers[head] = CodeBuffer(
+        values: state.buffers[head], bits: bits, labels: labels, classes: classes)
+      codes[head] = (0..<classes).map { Array(state.codes[head][$0 * bits..<($0 + 1) * bits]) }
+    }
+    return true
+  }
+
   // MARK: - Steps
 
   /// The order of an epoch's pictures, as positions in ``images``.

@@ -1,0 +1,43 @@
+import ArgumentParser
+import Base
+import DeepHash
+import HashTraining
+
+struct ModelCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "model",
+    abstract: "Train the network that makes hash codes, and measure it.",
+    discussion: """
+      EXAMPLE
+        sfmedir model train --data tmri/ --split group --bits 16 --out run/
+        sfmedir model eval run/adversarial-16.safetensors --data tmri/
+      """,
+    subcommands: [ModelTrainCommand.self, ModelEvalCommand.self, ModelInfoCommand.self])
+}
+
+extension CommandFailure {
+  /// What goes wrong with pictures, models and trainings.
+  init(model error: any Error) {
+    switch error {
+    case let error as PictureFolderError:
+      if case .unreadable = error { self.init(.inputOutput, error.description) } else {
+        self.init(.badInput, error.description)
+      }
+    case let error as TrainingError:
+      if case .notFinite = error { self.init(.someFailed, error.description) } else {
+        self.init(.badInput, error.description)
+      }
+    case let error as RunFolderError:
+      switch error {
+      case .disk(let text): self.init(.inputOutput, text)
+      case .damagedCheckpoint: self.init(.badInput, error.description)
+      case .otherTraining:
+        self.init(
+          .badInput, error.description,
+          advice: "give the options that it was begun with, or another folder with --out")
+      }
+    case let error as ConvNeXtError: self.init(.badInput, error.description)
+    default: self.init(error)
+    }
+  }
+}

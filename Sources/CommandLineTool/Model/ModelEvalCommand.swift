@@ -1,0 +1,133 @@
+import ArgumentParser
+import Base
+import DeepHash
+import HashTraining
+
+struct ModelEvalCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "eval",
+    abstract: "Measure how well models find pictures of the same class, and under attack.",
+    discussion: """
+      Each model is judged by the split that it was trained on: test pictures are the queries, training \
+      pictures the database. Name the models of both splits, and those before and after adversarial training, to \
+      have them side by side. Attacks (targeted, towards the code of another class; and away from the \
+      own) change every test picture by at most 8/255 in 100 steps.
+
+      The random split leaks: neighbouring slices of one person stand on both sides. What the pixels alone find, \
+      with nothing learned, stands beside every figure.
+
+      EXAMPLE
+        sfmedir model eval Models/tmri-random-*.safetensors --data tmri/ --markdown results.md
+        sfmedir model eval run/clean-16.safetensors --data tmri/ --json
+
+      JSON: a line {"type":"evaluation"} for each model with model, dataset, protocol, stage, bits, \
+      database, queries (how many), map_at_100, map_at_1000, adversarial_map_at_100 (under the \
+      targeted attack, by the true label), targeted_map_at_100 (by the label that the attacker wanted), \
+      nontargeted_map_at_100, the same with _retrieval (divided as information retrieval does) and \
+      _tie_aware, shuffled_map_at_100, pixel_accuracy, pixel_map_at_100, attack_linf, attack_l2, attack_mse, \
+      smallest_class_distance, cuts (for each k: k, precision, recall, map), radii (for each Hamming \
+      radius: radius, precision, recall).
+
+      Exit codes: 0 measured; 65 bad pictures or models.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @Argument(help: "Model files.", completion: .file(extensions: ["safetensors"]))
+  var models: [String]
+  @Option(help: ArgumentHelp("The folder of pictures.", valueName: "dir"), completion: .directory)
+  var data: String
+  @Option(help: "Instead of the split that a model was trained on: group or random.")
+  var split: SplitProtocol?
+  @Option(help: ArgumentHelp("Steps of attacks; 0 for none.", valueName: "count"))
+  var attackSteps = 100
+  @Option(help: ArgumentHelp("Attack so many queries only.", valueName: "count"))
+  var attackQueries: Int?
+  @Option(help: ArgumentHelp("Write the tables there.", valueName: "file")) var markdown: String?
+  @Option(help: ArgumentHelp("Write precision over recall and over k there, as SVG.", valueName: "file"))
+  var plot: String?
+  @Option(help: "Of the attackers' wishes and starting points.") var seed: UInt64 = 5
+  @Option(help: ArgumentHelp("Threads (default: one a core).", valueName: "count"))
+  var threads: Int?
+
+  func validate() throws {
+    guard (0...10_000).contains(attackSteps), (attackQueries ?? 1) > 0 else {
+      throw ValidationError("--attack-steps is 0 to 10000, --attack-queries 1 or more")
+    }
+    guard (1...64).contains(threads ?? 1) else { throw ValidationError("--threads is 1 to 64") }
+  }
+
+  struct Row: Sendable {
+    var path: String
+    var model: ModelFile
+    var split: SplitProtocol
+    var evaluation: ModelEvaluation
+    var name: String {
+      let name = Files.lastComponent(of: path)
+      return name.hasSuffix(".safetensors") ? String(name.dropLast(".safetensors".count)) : name
+    }
+  }
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    do {
+      let rows = try await Heavy.run { try evaluate(output) }
+      let tables = EvaluationTables(rows, dataset: Files.lastComponent(of: Files.absolute(data)))
+      for table in tables.tables {
+        output.print()
+        output.print(output.styled(table.title, .bold))
+        output.print(table.table)
+      }
+      for note in tables.notes { output.print(note) }
+      if let markdown { try Files.write([UInt8](tables.markdown.utf8), to: markdown) }
+      if let plot { try Files.write([UInt8](tables.svg.utf8), to: plot) }
+      return .success
+    } catch {
+      throw CommandFailure(model: error)
+    }
+  }
+
+  private func evaluate(_ output: Output) throws -> [Row] {
+    var rows: [Row] = []
+    var sets: [String: (PictureFolder, TrainingSet)] = [:]
+    for path in models {
+      try Task.checkCancellation()
+      let model = try ModelFile(path: path)
+      guard let split = split ?? model.split else {
+        throw CommandFailure(
+          .badInput, "\(path) does not say which split it was trained on",
+          advice: "say which with --split")
+      }
+      let key = "\(split.rawValue) \(model.side)"
+      let (folder, set) =
+        try sets[key] ?? {
+          let folder = try PictureFolder(directory: data, split: split, seed: 1)
+          return (folder, try folder.load(side: model.side))
+        }()
+      sets[key] = (folder, set)
+      var options = ModelEvaluation.Options()
+      options.seed = seed
+      options.lanes = threads ?? ProcessTable.processorCount
+      options.attackedQueries = attackQueries
+      options.attack?.steps = attackSteps
+      if attackSteps == 0 { options.attack = nil }
+      let evaluation = try ModelEvaluation(model, set: set, folder: folder, options: options) {
+        output.remark("\(path): \($0)")
+      }
+      let row = Row(path: path, model: model, split: split, evaluation: evaluation)
+      output.emit(EvaluationTables.line(row, dataset: Files.lastComponent(of: Files.absolute(data))))
+      rows.append(row)
+    }
+    return rows
+  }
+}
+
+/// Hours of computing do not belong on a cooperative thread.
+enum Heavy {
+  static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+      let failure = startDetachedThread { continuation.resume(with: Result { try body() }) }
+      if failure != 0 {
+        continuation.resume(throwing: CommandFailure(.internalError, "no thread: \(failure)"))
+      }
+    }
+  }
+}

@@ -1,0 +1,269 @@
+import Base
+import DeepHash
+import Dispatch
+import Foundation
+import Imaging
+
+/// Which pictures a network may learn from, and which it is judged by.
+public enum SplitProtocol: String, Sendable, CaseIterable, Codable {
+  /// No subject, scan series or group of near duplicates on both sides; honest, and hard.
+  case group
+  /// Pictures are shuffled, as in the paper; neighbouring slices of one person stand on both sides.
+  case random
+}
+
+/// Why a folder of pictures cannot be learned from.
+public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConvertible {
+  case unreadable(path: String, reason: String)
+  case noPictures(path: String)
+  /// The manifest is not what it has to be.
+  case badManifest(line: Int, reason: String)
+  case noGroups(path: String)
+  case oneClass(String)
+  case emptySplit(String)
+  case badPictures(count: Int, first: [String])
+  case tooMuch(sizeBytes: Int, maximumBytes: Int)
+
+  public var description: String {
+    switch self {
+    case .unreadable(let path, let reason): "cannot read \(path): \(reason)"
+    case .noPictures(let path):
+      "\(path) holds no pictures: neither manifest.csv, nor train/CLASS/ and test/CLASS/, nor CLASS/ with files"
+    case .badManifest(let line, let reason): "manifest.csv, line \(line): \(reason)"
+    case .noGroups(let path):
+      "\(path) does not say which pictures belong together: a split by groups needs manifest.csv or train/ and test/"
+    case .oneClass(let name):
+      "all training pictures are of the class \(name): there is nothing to tell apart"
+    case .emptySplit(let name): "there are no \(name) pictures"
+    case .badPictures(let count, let first):
+      "\(count) pictures cannot be read:\n" + first.joined(separator: "\n")
+    case .tooMuch(let sizeBytes, let maximumBytes):
+      "the pictures would need \(sizeBytes >> 20) MiB of memory, more than \(maximumBytes >> 20)"
+    }
+  }
+}
+
+/// A folder of pictures with their classes and how they are split.
+///
+/// Three forms are understood: `manifest.csv` with the columns path, class, split and, for the random protocol,
+/// random_split; folders `train/CLASS/` and `test/CLASS/`; folders `CLASS/`, which are shuffled from the seed, four fifths
+/// for training.
+public struct PictureFolder: Sendable {
+  public struct Picture: Sendable, Equatable {
+    /// Below the folder.
+    public let path: String
+    public let label: Int
+    public let isForTraining: Bool
+  }
+
+  public let directory: String
+  /// In the order of their names.
+  public let classes: [String]
+  /// In the order of their paths.
+  public let pictures: [Picture]
+
+  public static let maximumPictures = 1 << 20
+  private static let maximumManifestBytes = 256 << 20
+
+  public init(
+    directory: String, split: SplitProtocol, seed: UInt64
+  ) throws(PictureFolderError) {
+    self.directory = directory
+    var found: [(path: String, name: String, isForTraining: Bool)]
+    if FileManager.default.fileExists(atPath: directory + "/manifest.csv") {
+      found = try Self.manifest(directory, split)
+    } else {
+      found = try Self.folders(directory, split, seed: seed)
+    }
+    found.sort { $0.path < $1.path }
+    if found.isEmpty { throw .noPictures(path: directory) }
+    let names = Set(found.map(\.name)).sorted()
+    let labels = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
+    classes = names
+    pictures = found.map {
+      Picture(path: $0.path, label: labels[$0.name] ?? 0, isForTraining: $0.isForTraining)
+    }
+    let training = pictures.filter(\.isForTraining)
+    if training.isEmpty { throw .emptySplit("training") }
+    if training.count == pictures.count { throw .emptySplit("test") }
+    if Set(training.map(\.label)).count < 2 { throw .oneClass(classes[training[0].label]) }
+  }
+
+  public var trainingImages: [Int] { pictures.indices.filter { pictures[$0].isForTraining } }
+  public var testImages: [Int] { pictures.indices.filter { !pictures[$0].isForTraining } }
+
+  // MARK: - What is there
+
+  private static func manifest(
+    _ directory: String, _ split: SplitProtocol
+  ) throws(PictureFolderError) -> [(path: String, name: String, isForTraining: Bool)] {
+    let path = directory + "/manifest.csv"
+    let text = try text(of: path)
+    // A carriage return and a line feed are one character.
+    var lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)[...]
+    let columns = Self.fields(lines.popFirst() ?? "")
+    let wanted = split == .group ? "split" : "random_split"
+    guard let pathColumn = columns.firstIndex(of: "path"),
+      let classColumn = columns.firstIndex(of: "class")
+    else { throw .badManifest(line: 1, reason: "no columns path and class") }
+    guard let splitColumn = columns.firstIndex(of: wanted) else {
+      throw .badManifest(line: 1, reason: "no column \(wanted)")
+    }
+    var found: [(path: String, name: String, isForTraining: Bool)] = []
+    var seen: Set<String> = []
+    for (index, line) in lines.enumerated() where !line.allSatisfy(\.isWhitespace) {
+      let fields = Self.fields(line)
+      guard fields.count == columns.count else {
+        throw .badManifest(
+          line: index + 2, reason: "\(fields.count) fields where \(columns.count) are named")
+      }
+      let path = fields[pathColumn]
+      // A manifest comes from outside: it does not name files beside the folder.
+      guard !path.isEmpty, !path.hasPrefix("/"), !path.split(separator: "/").contains("..") else {
+        throw .badManifest(line: index + 2, reason: "the path '\(path)' leaves the folder")
+      }
+      guard seen.insert(path).inserted else {
+        throw .badManifest(line: index + 2, reason: "\(path) stands there twice")
+      }
+      guard ["train", "test"].contains(fields[splitColumn]) else {
+        throw .badManifest(
+          line: index + 2, reason: "\(wanted) is '\(fields[splitColumn])', neither train nor test")
+      }
+      found.append((path, fields[classColumn], fields[splitColumn] == "train"))
+      if found.count > maximumPictures {
+        throw .badManifest(line: index + 2, reason: "more than \(maximumPictures) pictures")
+      }
+    }
+    return found
+  }
+
+  /// Of a line of RFC 4180, without line breaks inside fields.
+  private static func fields(_ line: Substring) -> [String] {
+    var fields: [String] = []
+    var field = ""
+    var isQuoted = false
+    var previous: Character = " "
+    for character in line {
+      if character == "\"" {
+        if !isQuoted && previous == "\"" { field.append("\"") }
+        isQuoted.toggle()
+      } else if character == "," && !isQuoted {
+        fields.append(field)
+        field = ""
+      } else {
+        field.append(character)
+      }
+      previous = character
+    }
+    return fields + [field]
+  }
+
+  private static func text(of path: String) throws(PictureFolderError) -> String {
+    do {
+      let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
+      if size > maximumManifestBytes {
+        throw PictureFolderError.tooMuch(sizeBytes: size, maximumBytes: maximumManifestBytes)
+      }
+      return try String(contentsOfFile: path, encoding: .utf8)
+    } catch let error as PictureFolderError {
+      throw error
+    } catch {
+      throw .unreadable(path: path, reason: error.localizedDescription)
+    }
+  }
+
+  private static func folders(
+    _ directory: String, _ split: SplitProtocol, seed: UInt64
+  ) throws(PictureFolderError) -> [(path: String, name: String, isForTraining: Bool)] {
+    let top = try children(directory, directories: true)
+    if top.contains("train") && top.contains("test") {
+      var found: [(path: String, name: String, isForTraining: Bool)] = []
+      for side in ["train", "test"] {
+        for name in try children("\(directory)/\(side)", directories: true) {
+          for file in try children("\(directory)/\(side)/\(name)", directories: false) {
+            found.append(("\(side)/\(name)/\(file)", name, side == "train"))
+          }
+        }
+      }
+      return split == .group ? found : shuffled(found, seed: seed)
+    }
+    if split == .group { throw .noGroups(path: directory) }
+    var found: [(path: String, name: String, isForTraining: Bool)] = []
+    for name in top {
+      for file in try children("\(directory)/\(name)", directories: false) {
+        found.append(("\(name)/\(file)", name, true))
+      }
+    }
+    return shuffled(found, seed: seed)
+  }
+
+  private static func shuffled(
+    _ found: [(path: String, name: String, isForTraining: Bool)], seed: UInt64
+  ) -> [(path: String, name: String, isForTraining: Bool)] {
+    var dice = SplitMix64(seed: seed)
+    let order = found.sorted { $0.path < $1.path }.shuffled(using: &dice)
+    let training = order.count * 4 / 5
+    return order.enumerated().map { ($1.path, $1.name, $0 < training) }
+  }
+
+  private static func children(
+    _ path: String, directories: Bool
+  ) throws(PictureFolderError) -> [String] {
+    do {
+      return try FileManager.default.contentsOfDirectory(atPath: path).filter { name in
+        var isDirectory: ObjCBool = false
+        guard !name.hasPrefix("."),
+          FileManager.default.fileExists(atPath: "\(path)/\(name)", isDirectory: &isDirectory)
+        else { return false }
+        return isDirectory.boolValue == directories
+      }.sorted()
+    } catch {
+      throw .unreadable(path: path, reason: error.localizedDescription)
+    }
+  }
+
+  // MARK: - Pixels
+
+  private static let maximumMemoryBytes = 8 << 30
+  private static let maximumFileBytes = 256 << 20
+
+  /// All pictures as the network sees them; on all cores.
+  /// - Parameter side: of the network's input.
+  public func load(side: Int) throws(PictureFolderError) -> TrainingSet {
+    let sizeBytes = pictures.count * side * side * MemoryLayout<Float>.size
+    if sizeBytes > Self.maximumMemoryBytes {
+      throw .tooMuch(sizeBytes: sizeBytes, maximumBytes: Self.maximumMemoryBytes)
+    }
+    let failures = Locked<[Int: String]>([:])
+    let pixels = Locked([[Float]](repeating: [], count: pictures.count))
+    DispatchQueue.concurrentPerform(iterations: pictures.count) { number in
+      let path = "\(directory)/\(pictures[number].path)"
+      do {
+        let values = ModelInput.pixels(try Self.decoded(path), side: side)
+        pixels.withLock { $0[number] = values }
+      } catch {
+        failures.withLock { $0[number] = "  \(pictures[number].path): \(error)" }
+      }
+    }
+    let failed = failures.withLock { $0 }
+    if !failed.isEmpty {
+      throw .badPictures(
+        count: failed.count, first: failed.keys.sorted().prefix(5).map { failed[$0] ?? "" })
+    }
+    let all = pixels.withLock { $0 }
+    return TrainingSet(
+      labels: pictures.map(\.label), classes: classes, channels: 1, height: side, width: side
+    ) { number, out in
+      _ = out.initialize(from: all[number])
+    }
+  }
+
+  static func decoded(_ path: String) throws -> GrayImage {
+    let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
+    if size > maximumFileBytes {
+      throw PictureFolderError.tooMuch(sizeBytes: size, maximumBytes: maximumFileBytes)
+    }
+    let file = try Data(contentsOf: URL(filePath: path))
+    return try ImageDecoder.decode([UInt8](file)).image
+  }
+}

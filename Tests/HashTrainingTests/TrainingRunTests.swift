@@ -1,0 +1,7 @@
+import DeepHash
+import Foundation
+import HashTraining
+import Testing
+
+@Suite struct TrainingRunTests {
+}
