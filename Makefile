@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care bench-metadata bench-failover bench-restart sim chaos chaos-ci soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care bench-metadata bench-failover bench-restart bench-model sim chaos chaos-ci soak fuzz sanitize clean
 
 TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 CHAOS_PROGRAMS = [ -n "$$SFMEDIR_BIN" ] || for product in sfmedir sfmedir-kce sfmedir-mcs sfmedir-scs sfmedir-mo sfmedir-mu sfmedir-simulate; do swift build -c release --product $$product || exit; done
@@ -54,6 +54,10 @@ bench-care: build ## a cluster of ten slaves, broken in four ways while it is qu
 bench-metadata: build ## the masters' writes and reads beside etcd; ARGUMENTS='--rounds 5' and the like
 	@cluster/bench/masters/setup.sh
 	@cluster/bench/masters/metadata.py $(ARGUMENTS)
+
+bench-model: build ## the hash network beside PyTorch and ONNX Runtime; ARGUMENTS='--threads 2' and the like
+	@cluster/bench/model/setup.sh
+	@cluster/bench/model/run.py $(ARGUMENTS)
 
 bench-failover: build ## the masters' leader killed, then etcd's; ARGUMENTS='--kills 50' and the like
 	@cluster/install-dependencies.sh etcd-server python3

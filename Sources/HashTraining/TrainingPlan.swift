@@ -49,7 +49,7 @@ public struct TrainingPlan: Sendable {
   /// - Parameters:
   ///   - images: numbers of pictures.
   ///   - labels: of all pictures of the set.
-  func parts(of images: [Int], labels: [Int]) -> [[Int]] {
+  package func parts(of images: [Int], labels: [Int]) -> [[Int]] {
     if clients == 1 { return [images] }
     var dice = SplitMix64(seed: seed ^ 0x636C_6965_6E74_7300)
     guard let labelSkew else {
@@ -76,7 +76,7 @@ public struct TrainingPlan: Sendable {
   }
 
   /// The clients of a round, in order.
-  func selection(stage: Int, round: Int) -> [Int] {
+  package func selection(stage: Int, round: Int) -> [Int] {
     let count = min(clients, max(1, Int((fraction * Double(clients)).rounded(.up))))
     if count == clients { return Array(0..<clients) }
     var dice = SplitMix64(

@@ -4,4 +4,210 @@ import HashTraining
 import Testing
 
 @Suite struct TrainingRunTests {
+  private static let configuration = try! ConvNeXtConfiguration(
+    channels: 1, depths: [1, 1, 1, 1], dims: [8, 8, 16, 16], bits: 8)
+
+  private static func plan(clients: Int) -> TrainingPlan {
+    var recipe = TrainingRecipe()
+    recipe.heads = [8]
+    recipe.batchSize = 4
+    recipe.averageDecay = 0.8
+    recipe.warmEpochs = 1
+    recipe.dropPath = 0.1
+    var attacked = recipe
+    var attack = HashAttack()
+    (attack.steps, attack.stepSize) = (1, 4.0 / 255)
+    attacked.attack = attack
+    attacked.stage = 1
+    attacked.classCodes = .frozen
+    var plan = TrainingPlan(
+      configuration: configuration, side: 32,
+      stages: [
+        .init(name: "clean", epochs: 2, recipe: recipe),
+        .init(name: "adversarial", epochs: 2, recipe: attacked),
+      ])
+    plan.clients = clients
+    if clients > 1 {
+      plan.localEpochs = 2
+      plan.stages[0].epochs = 4
+      plan.fraction = 0.6
+    }
+    return plan
+  }
+
+  /// Everything that a run leaves behind.
+  private struct Trace: Equatable {
+    var models: [String: [Float]] = [:]
+    var epochs: [String] = []
+  }
+
+  private static func text(_ report: EpochReport) -> String {
+    "\(report.stage) \(report.epoch)/\(report.epochs) of \(report.client): \(report.loss) \(report.original) "
+      + "\(report.adversarial) \(report.quantization) \(report.balance) \(report.gradientNorm)"
+  }
+
+  private static func run(
+    _ plan: TrainingPlan, _ set: TrainingSet, _ folder: RunFolder, resumes: Bool,
+    stopAfter batches: Int = .max, into trace: inout Trace
+  ) throws -> TrainingRun.Outcome {
+    let run = try TrainingRun(
+      plan: plan, description: "a test of \(plan.clients)", set: set,
+      images: Array(0..<set.count),
+      parameters: ConvNeXt.initialParameters(
+        plan.configuration, layerScale: 0.5, seed: 1), folder: folder, resumes: resumes)
+    var count = 0
+    var models = trace.models
+    let outcome = try run.run(
+      observer: { _ in
+        count += 1
+        return count < batches
+      }, epochDone: { _ in },
+      stageDone: { models[$0.name] = $1 })
+    trace.models = models
+    trace.epochs = try folder.log().map(text)
+    return outcome
+  }
+
+  @Test(arguments: [1, 3]) func goesOnAfterEveryBatchAsIfNothingHadHappened(clients: Int) throws {
+    let set = Pictures.synthetic(clients * 8)
+    let plan = Self.plan(clients: clients)
+    let whole = try Scratch()
+    var expected = Trace()
+    let outcome = try Self.run(plan, set, whole.folder, resumes: false, into: &expected)
+    guard case .finished = outcome else {
+      Issue.record("the run did not finish")
+      return
+    }
+    #expect(expected.models.keys.sorted() == ["adversarial", "clean"])
+    #expect(expected.epochs.count == (clients == 1 ? 4 : 2 * (4 + 2)))
+
+    let parts = try Scratch()
+    var trace = Trace()
+    var tries = 0
+    while true {
+      tries += 1
+      let outcome = try Self.run(
+        plan, set, parts.folder, resumes: tries > 1, stopAfter: 1, into: &trace)
+      if case .finished = outcome { break }
+      if tries > 1000 { break }
+    }
+    #expect(tries == (clients == 1 ? 8 : 24))
+    #expect(trace == expected)
+  }
+
+  @Test func oneClientIsNoFederation() throws {
+    let set = Pictures.synthetic(12)
+    var traces: [Trace] = []
+    for localEpochs in [1, 2] {
+      var plan = Self.plan(clients: 1)
+      plan.localEpochs = localEpochs
+      let scratch = try Scratch()
+      var trace = Trace()
+      _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
+      traces.append(trace)
+    }
+    #expect(traces[0] == traces[1])
+  }
+
+  @Test func clientsCountByTheirPictures() throws {
+    // One local step of plain descent each: the mean of what comes of it is known.
+    let set = Pictures.synthetic(24)
+    var plan = Self.plan(clients: 2)
+    plan.fraction = 1
+    plan.localEpochs = 1
+    plan.labelSkew = 0.5
+    plan.stages = [plan.stages[0]]
+    plan.stages[0].epochs = 1
+    plan.stages[0].recipe.averageDecay = 0
+    var found: [[Float]] = []
+    for weighted in [true, false] {
+      plan.weighted = weighted
+      let scratch = try Scratch()
+      var trace = Trace()
+      _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
+      found.append(trace.models["clean"] ?? [])
+    }
+    #expect(found[0] != found[1])
+    let parts = plan.parts(of: Array(0..<24), labels: set.labels)
+    #expect(parts[0].count != parts[1].count)
+  }
+
+  @Test func picturesGoToClientsOnceEach() {
+    let labels = (0..<300).map { $0 % 3 }
+    for skew in [nil, 0.1, 1.0, 100.0] {
+      var plan = Self.plan(clients: 5)
+      plan.labelSkew = skew
+      let parts = plan.parts(of: Array(0..<300), labels: labels)
+      #expect(parts.count == 5)
+      #expect(parts.joined().sorted() == Array(0..<300))
+      #expect(plan.parts(of: Array(0..<300), labels: labels) == parts)
+      // How far a client's share of the first class is from a third.
+      let largest = parts.map { part in
+        part.isEmpty ? 0 : abs(Double(part.count { labels[$0] == 0 }) / Double(part.count) - 1.0 / 3)
+      }.max() ?? 0
+      if skew == 0.1 { #expect(largest > 0.3) }
+      if skew == nil { #expect(largest < 0.15) }
+    }
+  }
+
+  @Test func aRoundAsksItsShareOfClients() {
+    var plan = Self.plan(clients: 5)
+    plan.fraction = 0.5
+    let rounds = (0..<40).map { plan.selection(stage: 0, round: $0) }
+    #expect(rounds.allSatisfy { $0.count == 3 && Set($0).count == 3 && $0 == $0.sorted() })
+    #expect(Set(rounds.joined()) == Set(0..<5))
+    plan.fraction = 1
+    #expect(plan.selection(stage: 0, round: 3) == Array(0..<5))
+  }
+
+  @Test func aCheckpointOfAnotherTrainingOrADamagedOneIsRefused() throws {
+    let set = Pictures.synthetic(8)
+    let plan = Self.plan(clients: 1)
+    let scratch = try Scratch()
+    var trace = Trace()
+    _ = try Self.run(plan, set, scratch.folder, resumes: false, stopAfter: 2, into: &trace)
+    let path = scratch.folder.checkpointPath
+    let intact = try Data(contentsOf: URL(filePath: path))
+
+    func resume(_ description: String) throws {
+      _ = try TrainingRun(
+        plan: plan, description: description, set: set, images: Array(0..<8),
+        parameters: ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1),
+        folder: scratch.folder, resumes: true)
+    }
+    try resume("a test of 1")
+    #expect(throws: RunFolderError.otherTraining(theirs: "a test of 1", ours: "another")) {
+      try resume("another")
+    }
+    for length in stride(from: 0, to: intact.count, by: max(1, intact.count / 60)) {
+      try intact.prefix(length).write(to: URL(filePath: path))
+      #expect(throws: RunFolderError.self, "\(length) bytes") { try resume("a test of 1") }
+    }
+    var generator = SystemRandomNumberGenerator()
+    for _ in 0..<200 {
+      var damaged = intact
+      // In the header, where lengths and positions stand.
+      let at = Int.random(in: 0..<min(3000, damaged.count), using: &generator)
+      damaged[at] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+      try damaged.write(to: URL(filePath: path))
+      do { try resume("a test of 1") } catch is RunFolderError {
+        // Refused; that it is read is as good, where the byte meant nothing.
+      }
+    }
+    try intact.write(to: URL(filePath: path))
+    try resume("a test of 1")
+  }
+
+  @Test func trainingNeedsEveryClass() throws {
+    let set = Pictures.synthetic(12)
+    let scratch = try Scratch()
+    let plan = Self.plan(clients: 1)
+    #expect(throws: TrainingError.classWithoutImages("c")) {
+      _ = try TrainingRun(
+        plan: plan, description: "", set: set,
+        images: (0..<12).filter { set.labels[$0] != 2 },
+        parameters: ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1),
+        folder: scratch.folder, resumes: false)
+    }
+  }
 }

@@ -12,7 +12,9 @@ struct ModelCommand: AsyncParsableCommand {
         sfmedir model train --data tmri/ --split group --bits 16 --out run/
         sfmedir model eval run/adversarial-16.safetensors --data tmri/
       """,
-    subcommands: [ModelTrainCommand.self, ModelEvalCommand.self, ModelInfoCommand.self])
+    subcommands: [ModelTrainCommand.self, ModelEvalCommand.self, ModelInfoCommand.self,
+      ModelAttackCommand.self,
+    ])
 }
 
 extension CommandFailure {

@@ -54,6 +54,9 @@ struct ModelTrainCommand: ToolCommand {
   @Option(help: ArgumentHelp("Stop with a checkpoint after this time.", valueName: "minutes"))
   var minutes: Double?
 
+  @Option(help: ArgumentHelp("Draw the losses of the log there, as SVG.", valueName: "file"))
+  var plot: String?
+
   @Option(help: ArgumentHelp("Begin with a model's parameters.", valueName: "file"))
   var `init`: String?
 
@@ -185,7 +188,8 @@ struct ModelTrainCommand: ToolCommand {
       stageDone: { stage, parameters in
         try finish(stage, parameters, plan, folder, set, runFolder, progress, output)
       })
-    if outcome == .interrupted {
+    if let plot { try Files.write([UInt8](LossCurves.svg(try runFolder.log()).utf8), to: plot) }
+    if case .interrupted = outcome {
       progress.end()
       output.remark("stopped: '--resume' with the same options goes on from \(runFolder.checkpointPath)")
       return .interrupted

@@ -1,0 +1,30 @@
+import HashTraining
+
+/// What a training's log says, drawn.
+enum LossCurves {
+  static func svg(_ log: [EpochReport]) -> String {
+    var stages: [String] = []
+    for report in log where !stages.contains(report.stage) { stages.append(report.stage) }
+    let charts = stages.map { stage -> Chart in
+      var chart = Chart(
+        title: "Training, \(stage) pictures", horizontal: "epoch", vertical: "loss")
+      // Clients of a federation are averaged.
+      let epochs = Dictionary(grouping: log.filter { $0.stage == stage }, by: \.epoch).sorted {
+        $0.key < $1.key
+      }
+      func add(_ name: String, isDashed: Bool = false, _ term: (EpochReport) -> Double) {
+        let points = epochs.map { epoch, reports in
+          (Double(epoch), reports.reduce(0) { $0 + term($1) } / Double(reports.count))
+        }
+        if points.contains(where: { $0.1 != 0 }) { chart.add(name, points, isDashed: isDashed) }
+      }
+      add("total") { $0.loss }
+      add("original, L_ori") { $0.original }
+      add("adversarial, L_adl") { $0.adversarial }
+      add("quantization, L_quant") { $0.quantization }
+      add("balance of bits, L_bit") { $0.balance }
+      return chart
+    }
+    return Chart.page(charts)
+  }
+}

@@ -1,0 +1,205 @@
+import ArgumentParser
+import Base
+import DeepHash
+import HashTraining
+import Imaging
+
+struct ModelAttackCommand: ToolCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "attack",
+    abstract: "Change a picture so that a search goes wrong, and show what it finds before and after.",
+    discussion: """
+      The database is the training pictures of --data. Without --towards the attack leads away from the code \
+      of the picture's class, or where that is not known from the picture's own code.
+
+      EXAMPLE
+        sfmedir model attack case.png --model run/adversarial-16.safetensors --data tmri/ --towards glioma --montage attack.png
+
+      JSON: one line with model, image, towards, code, attacked_code, bits_changed, linf, l2, mse, before and \
+      after, lists of {rank, path, class, distance}.
+
+      Exit codes: 0 done; 65 bad pictures or models.
+      """)
+
+  @OptionGroup var outputOptions: OutputOptions
+  @Argument(help: "The picture that a search begins with.", completion: .file()) var image: String
+  @Option(help: ArgumentHelp("The model.", valueName: "file")) var model: String
+  @Option(help: ArgumentHelp("The folder of pictures.", valueName: "dir"), completion: .directory)
+  var data: String
+  @Option(help: ArgumentHelp("A class that the search is to find instead.", valueName: "class"))
+  var towards: String?
+  @Option(help: ArgumentHelp("The picture's own class.", valueName: "class")) var label: String?
+  @Option(help: "Which pictures are the database: group or random (default: as the model was trained).")
+  var split: SplitProtocol?
+  @Option(name: .customShort("k"), help: "Results.") var k = 5
+  @Option(help: "Steps of the attack.") var steps = 100
+  @Option(help: ArgumentHelp("Largest change of a pixel.", valueName: "255ths")) var radius = 8.0
+  @Option(help: ArgumentHelp("Draw results before and after there, as PNG.", valueName: "file"))
+  var montage: String?
+  @Option(help: ArgumentHelp("Write the changed picture there, as the network sees it, as PNG.", valueName: "file"))
+  var out: String?
+  @Option(help: "Of the starting point.") var seed: UInt64 = 5
+
+  func validate() throws {
+    guard (1...50).contains(k), (1...10_000).contains(steps), radius > 0, radius <= 255 else {
+      throw ValidationError("-k is 1 to 50, --steps 1 to 10000, --radius above 0 and at most 255")
+    }
+  }
+
+  private struct Found: Sendable {
+    var code: HashCode
+    var results: [(picture: Int, distance: Int)]
+  }
+
+  func execute(_ output: Output) async throws -> ExitStatus {
+    do {
+      try await Heavy.run { try attack(output) }
+      return .success
+    } catch {
+      throw CommandFailure(model: error)
+    }
+  }
+
+  private func attack(_ output: Output) throws {
+    let file = try ModelFile(path: model)
+    guard let split = split ?? file.split else {
+      throw CommandFailure(.badInput, "\(model) does not say its split", advice: "say it with --split")
+    }
+    let folder = try PictureFolder(directory: data, split: split, seed: 1)
+    let set = try folder.load(side: file.side)
+    let query = try Montages.picture(ofFile: image)
+    let pixels = ModelInput.pixels(query, side: file.side)
+    let network = try TrainableNetwork(
+      configuration: file.configuration, parameters: file.parameters, height: file.side,
+      width: file.side, lanes: ProcessTable.processorCount)
+    let trainings = folder.trainingImages
+    let bits = file.configuration.bits
+    let stored = network.outputs(of: set, images: trainings)
+    let single = TrainingSet(
+      labels: [0], classes: folder.classes, channels: 1, height: file.side, width: file.side
+    ) { _, out in _ = out.initialize(from: pixels) }
+    let before = found(network.outputs(of: pixels), stored, trainings, bits)
+    let (goal, direction) = try goal(before.code, folder, stored, trainings, bits)
+    var attack = HashAttack()
+    (attack.steps, attack.radius) = (steps, Float(radius / 255))
+    let moved = attack.run(
+      against: network, on: single, images: [0], codes: [goal], direction: direction, seed: seed)
+    let after = found(network.outputs(of: moved), stored, trainings, bits)
+    try report(before, after, pixels: pixels, moved: moved, folder, query, file.side, output)
+  }
+
+  private func found(
+    _ outputs: [Float], _ stored: [Float], _ trainings: [Int], _ bits: Int
+  ) -> Found {
+    let code = HashCode(outputs: outputs)
+    let distances = trainings.indices.map { at in
+      (
+        picture: trainings[at],
+        distance: code.hammingDistance(to: HashCode(outputs: stored[at * bits..<(at + 1) * bits]))
+      )
+    }
+    let nearest = distances.sorted { ($0.distance, $0.picture) < ($1.distance, $1.picture) }
+    return Found(code: code, results: Array(nearest.prefix(k)))
+  }
+
+  /// The code to come close to or to leave.
+  private func goal(
+    _ own: HashCode, _ folder: PictureFolder, _ stored: [Float], _ trainings: [Int], _ bits: Int
+  ) throws -> ([Float], HashAttack.Direction) {
+    func code(of name: String) throws -> [Float] {
+      guard let number = folder.classes.firstIndex(of: name) else {
+        throw CommandFailure(
+          .badInput, "there is no class \(name)",
+          advice: "there are " + folder.classes.joined(separator: ", "))
+      }
+      return CodeBuffer(
+        values: stored.map { min(max($0, -1), 1) }, bits: bits,
+        labels: trainings.map { folder.pictures[$0].label }, classes: folder.classes.count
+      ).mainstay[number]
+    }
+    if let towards { return (try code(of: towards), .towards) }
+    if let label { return (try code(of: label), .away) }
+    return ((0..<bits).map { own.bits >> UInt64($0) & 1 == 1 ? 1 : -1 }, .away)
+  }
+
+  private func report(
+    _ before: Found, _ after: Found, pixels: [Float], moved: [Float], _ folder: PictureFolder,
+    _ query: GrayImage, _ side: Int, _ output: Output
+  ) throws {
+    let differences = zip(moved, pixels).map { Double($0) - Double($1) }
+    let square = differences.reduce(0) { $0 + $1 * $1 }
+    let largest = differences.reduce(0) { max($0, abs($1)) }
+    let changed = before.code.hammingDistance(to: after.code)
+    func json(_ found: Found) -> JSONValue {
+      .array(
+        found.results.enumerated().map { rank, result in
+          .object([
+            "rank": JSONValue(rank + 1), "path": .string(folder.pictures[result.picture].path),
+            "class": .string(folder.classes[folder.pictures[result.picture].label]),
+            "distance": JSONValue(result.distance),
+          ])
+        })
+    }
+    output.emit([
+      "model": .string(model), "image": .string(image), "towards": .string(towards ?? ""),
+      "code": .string(before.code.description), "attacked_code": .string(after.code.description),
+      "bits_changed": JSONValue(changed), "linf": .number(largest),
+      "l2": .number(square.squareRoot()), "mse": .number(square / Double(differences.count)),
+      "before": json(before), "after": json(after),
+    ])
+    var table = Table([
+      .init("rank", .right), .init("before"), .init("distance", .right), .init("after"),
+      .init("distance", .right),
+    ])
+    func cell(_ found: Found, _ rank: Int) -> [String] {
+      guard rank < found.results.count else { return ["", ""] }
+      let result = found.results[rank]
+      let picture = folder.pictures[result.picture]
+      return ["\(folder.classes[picture.label])  \(picture.path)", "\(result.distance)"]
+    }
+    for rank in 0..<k { table.add(["\(rank + 1)"] + cell(before, rank) + cell(after, rank)) }
+    output.print(table)
+    output.print(
+      "code \(before.code) became \(after.code): \(Units.count(changed, "bit")) changed; no pixel by more than "
+        + "\(Units.fixed(largest * 255, digits: 1)) of 255, mean square \(Units.fixed(square / Double(differences.count) * 255 * 255, digits: 1))"
+    )
+    let changedPicture = Self.image(moved, side)
+    if let out { try Files.write(PngEncoder.encode(changedPicture), to: out) }
+    guard let montage else { return }
+    try Files.write(
+      try sheet(before, after, differences, changedPicture, folder, query, side), to: montage)
+  }
+
+  /// The query beside what it finds; then the change, and what the changed picture finds.
+  private func sheet(
+    _ before: Found, _ after: Found, _ differences: [Double], _ changed: GrayImage,
+    _ folder: PictureFolder, _ query: GrayImage, _ side: Int
+  ) throws -> [UInt8] {
+    typealias Card = (image: GrayImage?, rank: Int, distance: Int, label: String)
+    func cards(_ found: Found, _ head: String) -> [Card] {
+      found.results.enumerated().map { rank, result in
+        let picture = folder.pictures[result.picture]
+        let bytes = try? Files.contents(
+          of: "\(folder.directory)/\(picture.path)", limitBytes: 256 << 20)
+        return (
+          bytes.flatMap { try? ImageDecoder.decode($0).image }, rank + 1, result.distance,
+          "\(head): \(folder.classes[picture.label])"
+        )
+      }
+    }
+    let bits = before.code.hammingDistance(to: after.code)
+    let change: [Card] = [
+      (changed, 0, bits, "changed picture"),
+      (Self.image(differences.map { Float(0.5 + $0 * 255 / (2 * radius)) }, side), 0, bits, "change, magnified"),
+    ]
+    return Montage.render(
+      query: query, results: cards(before, "before") + change + cards(after, "after"),
+      title: "attack on \(Files.lastComponent(of: image))")
+  }
+
+  private static func image(_ values: [Float], _ side: Int) -> GrayImage {
+    GrayImage(
+      width: side, height: side, bitsPerSample: 8,
+      samples: values.map { UInt16((min(max($0, 0), 1) * 255).rounded()) })
+  }
+}

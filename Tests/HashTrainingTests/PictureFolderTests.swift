@@ -1,0 +1,205 @@
+import DeepHash
+import Foundation
+import HashTraining
+import Imaging
+import Testing
+
+@Suite struct PictureFolderTests {
+  private static func png(_ number: Int, side: Int = 40) -> [UInt8] {
+    PngEncoder.encode(Phantom.slice(seed: 3, index: number, side: side).image)
+  }
+
+  private static func open(
+    _ scratch: Scratch, _ split: SplitProtocol = .group
+  ) throws(PictureFolderError) -> PictureFolder {
+    try PictureFolder(directory: scratch.path, split: split, seed: 1)
+  }
+
+  @Test func readsAManifestWithBothSplits() throws {
+    let scratch = try Scratch()
+    for number in 0..<6 { try scratch.write(Self.png(number), to: "pictures/\(number).png") }
+    // Line ends of spreadsheets, a quoted field, columns in any order.
+    try scratch.write(
+      #"""
+      class,path,note,split,random_split\#r
+      lesion,pictures/0.png,"a, b",train,test\#r
+      lesion,pictures/1.png,,train,train\#r
+      lesion,pictures/2.png,,test,train\#r
+      none,pictures/3.png,"said ""no"" ",train,train\#r
+      none,pictures/4.png,,test,test\#r
+      none,pictures/5.png,,train,train\#r
+
+      """#, to: "manifest.csv")
+    let group = try Self.open(scratch)
+    #expect(group.classes == ["lesion", "none"])
+    #expect(group.pictures.map(\.path) == (0..<6).map { "pictures/\($0).png" })
+    #expect(group.pictures.map(\.label) == [0, 0, 0, 1, 1, 1])
+    #expect(group.testImages == [2, 4])
+    #expect(try Self.open(scratch, .random).testImages == [0, 4])
+    let set = try group.load(side: 64)
+    #expect(set.count == 6 && set.height == 64 && set.channels == 1)
+    let expected = ModelInput.pixels(try ImageDecoder.decode(Self.png(5)).image, side: 64)
+    set.withImage(5) { #expect(Array($0) == expected) }
+  }
+
+  @Test func readsFoldersOfTrainingAndTest() throws {
+    let scratch = try Scratch()
+    for side in ["train", "test"] {
+      for (index, name) in ["x", "y"].enumerated() {
+        try scratch.write(Self.png(index), to: "\(side)/\(name)/\(index).png")
+      }
+    }
+    try scratch.write("not a picture", to: "train/README.txt")
+    try scratch.write("hidden", to: "train/x/.directory")
+    let folder = try Self.open(scratch)
+    #expect(folder.pictures.count == 4 && folder.trainingImages.count == 2)
+    #expect(try Self.open(scratch, .random).pictures.count == 4)
+  }
+
+  @Test func shufflesFoldersOfClasses() throws {
+    let scratch = try Scratch()
+    for number in 0..<20 { try scratch.write(Self.png(number), to: "\(number % 2)/\(number).png") }
+    #expect(throws: PictureFolderError.noGroups(path: scratch.path)) { try Self.open(scratch) }
+    let folder = try Self.open(scratch, .random)
+    #expect(folder.trainingImages.count == 16 && folder.testImages.count == 4)
+    #expect(try Self.open(scratch, .random).testImages == folder.testImages)
+    let other = try PictureFolder(directory: scratch.path, split: .random, seed: 2)
+    #expect(other.testImages != folder.testImages)
+  }
+
+  @Test(
+    arguments: [
+      ("a,b\n", 1, "no columns path and class"),
+      ("path,class\n", 1, "no column split"),
+      ("path,class,split\n1.png,x\n", 2, "2 fields where 3 are named"),
+      ("path,class,split\n1.png,x,train\n1.png,x,test\n", 3, "1.png stands there twice"),
+      ("path,class,split\n../1.png,x,train\n", 2, "the path '../1.png' leaves the folder"),
+      ("path,class,split\n/etc/passwd,x,train\n", 2, "the path '/etc/passwd' leaves the folder"),
+      (
+        "path,class,split\n1.png,x,held\n", 2, "split is 'held', neither train nor test"
+      ),
+    ])
+  func refusesManifestsThatAreNone(text: String, line: Int, reason: String) throws {
+    let scratch = try Scratch()
+    try scratch.write(text, to: "manifest.csv")
+    #expect(throws: PictureFolderError.badManifest(line: line, reason: reason)) {
+      try Self.open(scratch)
+    }
+  }
+
+  @Test func refusesWhatCannotBeLearnedFrom() throws {
+    let scratch = try Scratch()
+    #expect(throws: PictureFolderError.noGroups(path: scratch.path)) { try Self.open(scratch) }
+    #expect(throws: PictureFolderError.noPictures(path: scratch.path)) {
+      try Self.open(scratch, .random)
+    }
+    func manifest(_ rows: [String]) throws {
+      try scratch.write(
+        (["path,class,split"] + rows).joined(separator: "\n"), to: "manifest.csv")
+    }
+    try manifest(["1,x,train", "2,y,train"])
+    #expect(throws: PictureFolderError.emptySplit("test")) { try Self.open(scratch) }
+    try manifest(["1,x,test", "2,y,test"])
+    #expect(throws: PictureFolderError.emptySplit("training")) { try Self.open(scratch) }
+    try manifest(["1,x,train", "2,x,train", "3,y,test"])
+    #expect(throws: PictureFolderError.oneClass("x")) { try Self.open(scratch) }
+    #expect(throws: PictureFolderError.self) {
+      try PictureFolder(directory: scratch.path + "/nowhere", split: .random, seed: 1)
+    }
+  }
+
+  @Test func namesPicturesThatCannotBeRead() throws {
+    let scratch = try Scratch()
+    try scratch.write(
+      "path,class,split\n1.png,x,train\n2.png,y,train\n3.png,x,test\n4.png,x,test",
+      to: "manifest.csv")
+    try scratch.write(Self.png(1, side: 30), to: "1.png")
+    // Another size is no fault.
+    try scratch.write(Self.png(2, side: 300), to: "2.png")
+    try scratch.write(Array(Self.png(3).prefix(200)), to: "3.png")
+    let folder = try Self.open(scratch)
+    do throws(PictureFolderError) {
+      _ = try folder.load(side: 64)
+      Issue.record("bad pictures were loaded")
+    } catch {
+      guard case .badPictures(let count, let first) = error else {
+        Issue.record("\(error)")
+        return
+      }
+      #expect(count == 2)
+      #expect(first.count == 2 && first[0].contains("3.png") && first[1].contains("4.png"))
+    }
+  }
+}
+
+@Suite struct ModelFileTests {
+  private static func model(channels: Int, bits: Int) throws -> ModelFile {
+    let configuration = try ConvNeXtConfiguration(
+      channels: channels, depths: [1, 1, 1, 1], dims: [8, 8, 16, 16], bits: bits)
+    return ModelFile(
+      configuration: configuration,
+      parameters: ConvNeXt.initialParameters(configuration, layerScale: 0.5, seed: 4),
+      metadata: [ModelFile.Field.side: "48", ModelFile.Field.classes: #"["a","b"]"#])
+  }
+
+  private static func outputs(_ model: ModelFile, _ images: [Float]) throws -> [Float] {
+    try TrainableNetwork(
+      configuration: model.configuration, parameters: model.parameters, height: 32, width: 32,
+      lanes: 1
+    ).outputs(of: images)
+  }
+
+  private static let image = (0..<1024).map { Float($0 % 37) / 37 }
+
+  @Test func headsThatWereTrainedTogetherComeApart() throws {
+    let whole = try Self.model(channels: 1, bits: 8 + 16 + 32)
+    let outputs = try Self.outputs(whole, Self.image)
+    var first = 0
+    for (index, bits) in [8, 16, 32].enumerated() {
+      let head = try whole.head(index, of: [8, 16, 32])
+      #expect(head.configuration.bits == bits)
+      let own = try Self.outputs(head, Self.image)
+      for (a, b) in zip(own, outputs[first..<first + bits]) { #expect(abs(a - b) < 1e-5) }
+      first += bits
+    }
+  }
+
+  @Test func aModelOfColoursBecomesOneOfGreys() throws {
+    let colours = try Self.model(channels: 3, bits: 16)
+    let grey = try ConvNeXtConfiguration(
+      channels: 1, depths: [1, 1, 1, 1], dims: [8, 8, 16, 16], bits: 16)
+    let adapted = ModelFile(
+      configuration: grey,
+      parameters: try colours.adapted(to: grey, layerScale: 0.5, seed: 1), metadata: [:])
+    // What a grey picture in all three channels gave before.
+    let before = try Self.outputs(colours, Self.image + Self.image + Self.image)
+    let after = try Self.outputs(adapted, Self.image)
+    for (a, b) in zip(before, after) { #expect(abs(a - b) < 1e-5) }
+    // Another length of code: the trunk stays, the head is new.
+    let longer = try ConvNeXtConfiguration(
+      channels: 1, depths: [1, 1, 1, 1], dims: [8, 8, 16, 16], bits: 32)
+    let parameters = try colours.adapted(to: longer, layerScale: 0.5, seed: 1)
+    let layout = ParameterLayout(longer)
+    let entry = try #require(layout.entry(named: "stages.2.blocks.0.mlp.fc1.weight"))
+    let source = try #require(
+      ParameterLayout(colours.configuration).entry(named: entry.name))
+    #expect(Array(parameters[entry.range]) == Array(colours.parameters[source.range]))
+    let other = try ConvNeXtConfiguration(
+      channels: 1, depths: [1, 2, 1, 1], dims: [8, 8, 16, 16], bits: 16)
+    #expect(throws: ConvNeXtError.self) {
+      try colours.adapted(to: other, layerScale: 0.5, seed: 1)
+    }
+  }
+
+  @Test func readsWhatItWrites() throws {
+    let model = try Self.model(channels: 1, bits: 16)
+    let read = try ModelFile(safetensors: try model.encoded(precision: .single))
+    #expect(read.parameters == model.parameters && read.configuration == model.configuration)
+    #expect(read.side == 48 && read.classes == ["a", "b"] && read.split == nil)
+    var hostile = model
+    hostile.metadata[ModelFile.Field.side] = "1000000000"
+    hostile.metadata[ModelFile.Field.classes] = "{"
+    let odd = try ModelFile(safetensors: try hostile.encoded(precision: .half))
+    #expect(odd.side == ModelInput.defaultSide && odd.classes.isEmpty)
+  }
+}
