@@ -33,6 +33,11 @@ public struct HashModel: Sendable {
   /// SHA-256 of the model file in hexadecimal: codes of different versions are never compared.
   public let version: String
   private let network: ConvNeXt
+  /// Of the network's input, in pixels.
+  private let side: Int
+
+  /// Where a model's metadata say its side; 64 where they do not.
+  private static let sideField = "input_side"
 
   static let maximumFileBytes = 1 << 30
 
@@ -60,14 +65,21 @@ public struct HashModel: Sendable {
       throw .unsuitable(
         path: name, reason: "its codes have \(configuration.bits) bits, not 8, 16, 32 or 64")
     }
+    let said = (try? Safetensors(bytes: bytes))?.metadata[Self.sideField]
+    guard let side = said.map({ Int($0) }) ?? ModelInput.defaultSide, ModelInput.sides.contains(side)
+    else {
+      throw .unsuitable(
+        path: name, reason: "its pictures have '\(said ?? "")' pixels a side, not 32 to 512")
+    }
+    self.side = side
     version = sha256(bytes).hex
   }
 
   /// The picture's hash code; a pass through the network, so keep it off an event loop.
   public func code(of image: GrayImage) -> HashCode {
-    let side = ModelInput.defaultSide
     do throws(ConvNeXtError) {
-      return try network.hashCode(of: ModelInput.pixels(image), height: side, width: side)
+      return try network.hashCode(
+        of: ModelInput.pixels(image, side: side), height: side, width: side)
     } catch {
       preconditionFailure("a \(side) x \(side) picture did not pass the network: \(error)")
     }

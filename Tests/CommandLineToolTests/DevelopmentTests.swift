@@ -216,6 +216,10 @@ import Testing
     #expect(throws: CommandFailure.self) {
       try DefaultModel.find(option: nil, executableDirectory: bin)
     }
+    try scratch.write("m", "Models/default.safetensors")
+    #expect(
+      try DefaultModel.find(option: nil, executableDirectory: bin)
+        == Files.absolute("\(scratch.path)/Models/default.safetensors"))
     #expect(throws: CommandFailure.self) {
       try DefaultModel.find(option: "\(scratch.path)/none", executableDirectory: bin)
     }

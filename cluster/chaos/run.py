@@ -226,13 +226,12 @@ def main():
         return 0
     if arguments.seed is None:
         arguments.seed = random.randrange(1 << 31) if arguments.random else 7
-    models = sorted((ROOT / "Models").glob("*.safetensors"))
     folder = pathlib.Path(os.environ.get("SFMEDIR_BIN") or ROOT / ".build/release").resolve()
     checker = folder / "sfmedir-simulate"
     if not checker.exists():
         checker = ROOT / ".build-simulator/release/sfmedir-simulate"
     try:
-        programs = Programs(folder, checker, os.environ.get("SFMEDIR_MODEL") or models[0])
+        programs = Programs(folder, checker, os.environ.get("SFMEDIR_MODEL") or ROOT / "Models/default.safetensors")
     except ClusterFailed as problem:
         print(f"chaos: {problem}", file=sys.stderr)
         return USAGE

@@ -3,9 +3,11 @@ import Glibc
 /// Where the model for hash codes lies.
 enum DefaultModel {
   static let fileExtension = ".safetensors"
+  /// Among several models, the one to take.
+  private static let defaultName = "default.safetensors"
 
-  /// The option, else SFMEDIR_MODEL, else the one model in a folder `Models` beside the program or
-  /// above it, where a source tree keeps it.
+  /// The option, else SFMEDIR_MODEL, else the model `default`, or the only one, in a folder `Models` beside the program
+  /// or above it, where a source tree keeps it.
   static func find(option: String?, executableDirectory: String) throws -> String {
     let named = option ?? getenv("SFMEDIR_MODEL").map { String(cString: $0) }
     if let named, !named.isEmpty {
@@ -16,6 +18,7 @@ enum DefaultModel {
     }
     for folder in folders(executableDirectory: executableDirectory) {
       let names = ((try? Files.names(in: folder)) ?? []).filter { $0.hasSuffix(fileExtension) }
+      if names.contains(defaultName) { return Files.absolute("\(folder)/\(defaultName)") }
       if names.count == 1 { return Files.absolute("\(folder)/\(names[0])") }
       if names.count > 1 {
         throw CommandFailure(
