@@ -1,6 +1,6 @@
 # What a person types; every target works from a fresh clone. 'make help' lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care bench-metadata bench-failover bench-restart bench-model sim chaos chaos-ci soak fuzz sanitize clean
+.PHONY: help demo test build protos lint bench bench-rpc bench-shadows bench-segments bench-care bench-metadata bench-failover bench-restart bench-model eval sim chaos chaos-ci soak fuzz sanitize clean
 
 TALKING = KeyControlTests|SlaveCloudTests|EnrollmentTests|MasterCloudTests|ImageOwnerTests|ImageUserTests|ClusterTests|InteropTests
 CHAOS_PROGRAMS = [ -n "$$SFMEDIR_BIN" ] || for product in sfmedir sfmedir-kce sfmedir-mcs sfmedir-scs sfmedir-mo sfmedir-mu sfmedir-simulate; do swift build -c release --product $$product || exit; done
@@ -66,6 +66,9 @@ bench-failover: build ## the masters' leader killed, then etcd's; ARGUMENTS='--k
 bench-restart: build ## a master that starts with a million images; ARGUMENTS='--records 100000' and the like
 	@cluster/install-dependencies.sh python3
 	@cluster/bench/masters/restart.py $(ARGUMENTS)
+
+eval: build ## measures the models on real pictures; DATA=folder with tmri, amri and kct (or their .tar), OUT=folder
+	@cluster/eval/run.sh '$(DATA)' $(OUT)
 
 sim: ## the masters' consensus under simulated faults, then known bugs put into it; SEEDS=2000 ARGUMENTS='--from 4711'
 	@cluster/install-dependencies.sh

@@ -50,7 +50,7 @@ final class TestCluster: Sendable {
 
   static var modelPath: String {
     URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent().path + "/Models/brain-tumour-mri-16-adversarial.safetensors"
+      .deletingLastPathComponent().path + "/Models/default.safetensors"
   }
 
   func up() async throws {

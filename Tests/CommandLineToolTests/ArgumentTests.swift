@@ -98,7 +98,10 @@ import Testing
     "rpc list --node a --address h:1 --role mcs", "rpc list --address h:1", "rpc list --role mcs",
     "rpc list --address h --role mcs", "rpc list --address h:1 --role operator",
     "rpc list --address h:1 --role boss", "rpc list --node A", "phantom --out p --count 0",
-    "phantom", "bench e2e", "dev logs mcs-1 -n 0",
+    "phantom", "bench e2e", "model train --data d --out o --bits 12",
+    "model train --data d --out o --epochs 0 --adversarial-epochs 0", "model train --data d",
+    "model train --data d --out o --clients 0", "model eval --data d", "model attack i --data d",
+    "bench model --net tiny", "dev logs mcs-1 -n 0",
   ]) func wrongUseIsExitCode64(_ line: String) { #expect(exitCode(line) == 64) }
 
   private func commands(
@@ -111,7 +114,7 @@ import Testing
 
   @Test func everyCommandHasJSONAndAnExample() {
     let all = commands(below: SFMedIR.self)
-    #expect(all.count == 43)
+    #expect(all.count == 48)
     for command in all {
       let help = command.helpMessage(columns: 100)
       #expect(help.contains("--json"), "\(command)")

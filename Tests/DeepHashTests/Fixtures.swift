@@ -13,7 +13,7 @@ enum Fixture {
   static func defaultModelBytes() throws -> [UInt8] {
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent()
-    let url = root.appending(path: "Models/brain-tumour-mri-16-adversarial.safetensors")
+    let url = root.appending(path: "Models/default.safetensors")
     return Array(try Data(contentsOf: url))
   }
 }

@@ -9,7 +9,7 @@ import Testing
   private func model() throws -> ConvNeXt {
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent()
-    let file = root.appending(path: "Models/brain-tumour-mri-16-adversarial.safetensors")
+    let file = root.appending(path: "Models/default.safetensors")
     return try ConvNeXt(safetensors: [UInt8](Data(contentsOf: file)))
   }
 
