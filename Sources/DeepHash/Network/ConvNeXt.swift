@@ -49,7 +49,7 @@ public struct ConvNeXt: Sendable {
     }
     self.configuration = configuration
     network = NetworkParameters(
-      configuration: configuration, layout: layout, values: parameters)
+      configuration: configuration, layout: layout, values: parameters, isTrained: false)
   }
 
   /// Lends all parameters as one flat vector, ordered as ``layout`` says.

@@ -1,7 +1,7 @@
 internal import CKernels
 internal import COpenBLAS
 
-/// Matrix products through OpenBLAS; all matrices are row-major and apart from one another.
+/// Matrix products through OpenBLAS, where neither factor is known beforehand; all matrices are row-major and apart from one another.
 enum MatrixProduct {
   /// Keeps every product on its caller's thread, for the life of the process: images run in parallel, and
   /// threads inside one product only wait for one another when the machine is busy.
@@ -15,16 +15,6 @@ enum MatrixProduct {
     cblas_sgemm(
       CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows), blasint(outputs), blasint(inputs), 1,
       input, blasint(inputs), weight, blasint(inputs), adds ? 1 : 0, output, blasint(outputs))
-  }
-
-  /// The layer's gradient with regard to its input: in[r][i] = sum over o of out[r][o] * weight[o][i].
-  static func applyBackward(
-    _ weight: UnsafePointer<Float>, to gradient: UnsafePointer<Float>,
-    output: UnsafeMutablePointer<Float>, rows: Int, inputs: Int, outputs: Int
-  ) {
-    cblas_sgemm(
-      CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(rows), blasint(inputs), blasint(outputs), 1,
-      gradient, blasint(outputs), weight, blasint(inputs), 0, output, blasint(inputs))
   }
 
   /// The layer's gradient with regard to its weight: weight[o][i] += sum over r of out[r][o] * in[r][i].

@@ -5,7 +5,8 @@ internal import CKernels
 /// Three things are folded into the layers beside them, so that they cost nothing for each pixel: the weight and bias of
 /// a layer normalisation into the linear layer that follows it, W (w x + b) = (W w) x + W b; the layer scale of a block
 /// into its second pointwise layer; the order of a convolution's kernel, whose channels come innermost, as images are
-/// stored. Only the stem's normalisation stays as it is, since no linear layer follows.
+/// stored. Only the stem's normalisation stays as it is, since no linear layer follows. Matrices stand once more in panels, as the
+/// product with them wants them.
 ///
 /// Gradients come in the folded form too, and ``unfold(_:)`` makes those of the parameters of them.
 ///
@@ -21,8 +22,15 @@ final class NetworkParameters: @unchecked Sendable {
   let values: FloatBuffer
   /// Each parameter's folded form where the layout has the parameter, then the depthwise kernels once more, mirrored.
   let folded: FloatBuffer
+  /// The matrices of the folded form in panels.
+  let panels: FloatBuffer
+  /// Whether there will be gradients: the panels for them are made only then.
+  private let isTrained: Bool
 
-  init(configuration: ConvNeXtConfiguration, layout: ParameterLayout, values: FloatBuffer) {
+  init(
+    configuration: ConvNeXtConfiguration, layout: ParameterLayout, values: FloatBuffer,
+    isTrained: Bool
+  ) {
     precondition(
       values.count == layout.parameterCount,
       "\(values.count) parameters where the layout has \(layout.parameterCount)")
@@ -32,11 +40,32 @@ final class NetworkParameters: @unchecked Sendable {
     self.values = values
     map = ParameterMap(configuration: configuration, layout: layout)
     folded = FloatBuffer(count: map.foldedCount)
-    fold()
+    panels = FloatBuffer(count: map.panelCount)
+    self.isTrained = isTrained
+    fold(lanes: 1)
   }
 
-  /// Brings the folded form up to date with the values.
-  func fold() {
+  /// Brings the folded form and the panels up to date with the values.
+  func fold(lanes: Int) {
+    foldAll()
+    Lane.inParallel(lanes) { [self] lane in
+      for linear in Lane.share(of: map.linears.count, lane: lane, lanes: lanes).map({ map.linears[$0] }) {
+        makePanels(of: linear)
+      }
+    }
+  }
+
+  private func makePanels(of linear: ParameterMap.Linear) {
+    let weight = folded.pointer + linear.weight
+    sfmedir_make_panels_of_columns(
+      weight, panels.pointer + linear.panels, linear.inputs, linear.outputs)
+    if isTrained {
+      sfmedir_make_panels_of_rows(
+        weight, panels.pointer + linear.backwardPanels, linear.outputs, linear.inputs)
+    }
+  }
+
+  private func foldAll() {
     let (from, to) = (values.pointer, folded.pointer)
     to.update(from: from, count: values.count)
     for (index, stage) in map.stages.enumerated() {
@@ -59,9 +88,7 @@ final class NetworkParameters: @unchecked Sendable {
       }
       for block in stage.blocks { fold(block, hidden: 4 * configuration.dims[index]) }
     }
-    foldNormalization(
-      map.headNormalization, into: map.head, inputs: configuration.dims[configuration.dims.count - 1],
-      outputs: configuration.bits)
+    foldNormalization(map.headNormalization, into: map.head)
   }
 
   private func fold(_ block: ParameterMap.Block, hidden: Int) {
@@ -73,7 +100,7 @@ final class NetworkParameters: @unchecked Sendable {
         to[block.mirroredKernel + (Self.kernelTaps - 1 - tap) * width + channel] = value
       }
     }
-    foldNormalization(block.normalization, into: block.expansion, inputs: width, outputs: hidden)
+    foldNormalization(block.normalization, into: block.expansion)
     for output in 0..<width {
       let scale = from[block.scale + output]
       let begin = block.projection.weight + output * hidden
@@ -83,10 +110,11 @@ final class NetworkParameters: @unchecked Sendable {
   }
 
   private func foldNormalization(
-    _ normalization: ParameterMap.Layer, into layer: ParameterMap.Layer, inputs: Int, outputs: Int
+    _ normalization: ParameterMap.Layer, into layer: ParameterMap.Linear
   ) {
     let (from, to) = (values.pointer, folded.pointer)
-    for output in 0..<outputs {
+    let inputs = layer.inputs
+    for output in 0..<layer.outputs {
       let begin = layer.weight + output * inputs
       var shift: Float = 0
       for input in 0..<inputs {
@@ -107,9 +135,7 @@ final class NetworkParameters: @unchecked Sendable {
       if let downsampling = stage.downsampling { unfold(downsampling, gradient) }
       for block in stage.blocks { unfold(block, hidden: 4 * configuration.dims[index], gradient) }
     }
-    unfoldNormalization(
-      map.headNormalization, from: map.head, inputs: configuration.dims[configuration.dims.count - 1],
-      outputs: configuration.bits, gradient)
+    unfoldNormalization(map.headNormalization, from: map.head, gradient)
   }
 
   private func unfold(
@@ -147,8 +173,7 @@ final class NetworkParameters: @unchecked Sendable {
         kernels[channel * Self.kernelTaps + tap] = moved[tap * width + channel]
       }
     }
-    unfoldNormalization(
-      block.normalization, from: block.expansion, inputs: width, outputs: hidden, gradient)
+    unfoldNormalization(block.normalization, from: block.expansion, gradient)
     for output in 0..<width {
       let scale = values.pointer[block.scale + output]
       let begin = block.projection.weight + output * hidden
@@ -164,11 +189,12 @@ final class NetworkParameters: @unchecked Sendable {
   }
 
   private func unfoldNormalization(
-    _ normalization: ParameterMap.Layer, from layer: ParameterMap.Layer, inputs: Int, outputs: Int,
+    _ normalization: ParameterMap.Layer, from layer: ParameterMap.Linear,
     _ gradient: UnsafeMutablePointer<Float>
   ) {
     let (weights, biases) = (gradient + normalization.weight, gradient + normalization.bias)
-    for output in 0..<outputs {
+    let inputs = layer.inputs
+    for output in 0..<layer.outputs {
       let begin = layer.weight + output * inputs
       let shift = gradient[layer.bias + output]
       for input in 0..<inputs {

@@ -40,17 +40,14 @@ extension NetworkPass {
     _ outputGradient: UnsafePointer<Float>, _ parameterGradient: UnsafeMutablePointer<Float>?
   ) {
     let extent = extents[extents.count - 1]
-    let (count, channels, bits) = (extent.count, extent.channels, parameters.configuration.bits)
+    let (count, channels) = (extent.count, extent.channels)
     if let parameterGradient {
-      sfmedir_add_column_sums(outputGradient, 1, parameterGradient + map.head.bias, count, bits)
-      MatrixProduct.addWeightGradient(
-        outputGradient, input: memory.head.standardized, to: parameterGradient + map.head.weight,
-        rows: count, inputs: channels, outputs: bits)
+      addGradient(
+        of: map.head, outputGradient, input: memory.head.standardized, rows: count,
+        to: parameterGradient)
     }
     let pooled = memory.nextGradient
-    MatrixProduct.applyBackward(
-      folded(map.head.weight), to: outputGradient, output: pooled, rows: count, inputs: channels,
-      outputs: bits)
+    applyBackward(map.head, to: outputGradient, output: pooled, rows: count)
     sfmedir_standardize_rows_backward(
       pooled, memory.head.standardized, memory.head.scales, pooled, count, channels)
     sfmedir_mean_of_rows_backward(pooled, memory.gradient, count, extent.pixels, channels)
@@ -68,27 +65,22 @@ extension NetworkPass {
       let standardized = UnsafePointer(kept.standardized.at(row * channels))
       let derivative = UnsafePointer(kept.derivative.at(row * width))
       let (hidden, branch) = (memory.hidden, memory.branch)
-      MatrixProduct.applyBackward(
-        folded(block.projection.weight), to: gradient, output: hidden, rows: rows, inputs: width,
-        outputs: channels)
+      applyBackward(block.projection, to: gradient, output: hidden, rows: rows)
       if let parameterGradient {
         addBiasGradient(
           of: block, gradient, tile, factors: factors.map { $0 + first }, parameterGradient)
-        MatrixProduct.addWeightGradient(
-          gradient, input: kept.hidden.at(row * width),
-          to: parameterGradient + block.projection.weight, rows: rows, inputs: width,
-          outputs: channels)
+        addGradient(
+          of: block.projection, gradient, input: kept.hidden.at(row * width), rows: rows,
+          to: parameterGradient, withBias: false)
         sfmedir_multiply_and_sum(
           hidden, derivative, parameterGradient + block.expansion.bias, rows, width)
-        MatrixProduct.addWeightGradient(
-          hidden, input: standardized, to: parameterGradient + block.expansion.weight, rows: rows,
-          inputs: channels, outputs: width)
+        addGradient(
+          of: block.expansion, hidden, input: standardized, rows: rows, to: parameterGradient,
+          withBias: false)
       } else {
         sfmedir_multiply(hidden, derivative, hidden, rows * width)
       }
-      MatrixProduct.applyBackward(
-        folded(block.expansion.weight), to: hidden, output: branch, rows: rows, inputs: channels,
-        outputs: width)
+      applyBackward(block.expansion, to: hidden, output: branch, rows: rows)
       sfmedir_standardize_rows_backward(
         branch, standardized, kept.scales.at(row), branch, rows, channels)
       if let parameterGradient {
@@ -131,21 +123,16 @@ extension NetworkPass {
     guard let normalization = memory.stages[stage].downsampling else {
       preconditionFailure("stage \(stage) has no memory for its downsampling")
     }
-    let (weight, inputs) = (downsampling.convolution.weight, 4 * input.channels)
     if let parameterGradient {
-      sfmedir_add_column_sums(
-        memory.gradient, 1, parameterGradient + downsampling.convolution.bias, output.rows,
-        output.channels)
       sfmedir_gather_2x2(
         normalization.standardized, memory.patches, input.count, input.height, input.width,
         input.channels)
-      MatrixProduct.addWeightGradient(
-        memory.gradient, input: memory.patches, to: parameterGradient + weight, rows: output.rows,
-        inputs: inputs, outputs: output.channels)
+      addGradient(
+        of: downsampling.convolution, memory.gradient, input: memory.patches, rows: output.rows,
+        to: parameterGradient)
     }
-    MatrixProduct.applyBackward(
-      folded(weight), to: memory.gradient, output: memory.patches, rows: output.rows,
-      inputs: inputs, outputs: output.channels)
+    applyBackward(
+      downsampling.convolution, to: memory.gradient, output: memory.patches, rows: output.rows)
     sfmedir_scatter_2x2(
       memory.patches, memory.nextGradient, input.count, input.height, input.width, input.channels)
     memory.swapGradients()
@@ -160,7 +147,6 @@ extension NetworkPass {
   ) {
     let extent = extents[0]
     let (gradient, rows, channels) = (memory.gradient, extent.rows, extent.channels)
-    let windowElements = 16 * input.channels
     if let parameterGradient {
       sfmedir_add_column_products(
         gradient, memory.stem.standardized, parameterGradient + map.stemNormalization.weight, rows,
@@ -173,15 +159,11 @@ extension NetworkPass {
     sfmedir_standardize_rows_backward(
       gradient, memory.stem.standardized, memory.stem.scales, gradient, rows, channels)
     if let parameterGradient {
-      sfmedir_add_column_sums(gradient, 1, parameterGradient + map.stem.bias, rows, channels)
-      MatrixProduct.addWeightGradient(
-        gradient, input: memory.stemPatches, to: parameterGradient + map.stem.weight, rows: rows,
-        inputs: windowElements, outputs: channels)
+      addGradient(
+        of: map.stem, gradient, input: memory.stemPatches, rows: rows, to: parameterGradient)
     }
     if let imageGradient {
-      MatrixProduct.applyBackward(
-        folded(map.stem.weight), to: gradient, output: memory.patches, rows: rows,
-        inputs: windowElements, outputs: channels)
+      applyBackward(map.stem, to: gradient, output: memory.patches, rows: rows)
       sfmedir_scatter_4x4_planar(
         memory.patches, Self.pixelScale, imageGradient, input.count, input.channels, input.height,
         input.width)

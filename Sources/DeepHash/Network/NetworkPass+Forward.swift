@@ -36,9 +36,7 @@ extension NetworkPass {
       images, Self.pixelMean, Self.pixelScale, memory.stemPatches, input.count, input.channels,
       input.height, input.width)
     sfmedir_repeat_row(folded(map.stem.bias), memory.state, extent.rows, extent.channels)
-    MatrixProduct.apply(
-      folded(map.stem.weight), to: memory.stemPatches, output: memory.state, rows: extent.rows,
-      inputs: 16 * input.channels, outputs: extent.channels, adds: true)
+    apply(map.stem, to: memory.stemPatches, output: memory.state, rows: extent.rows, adds: true)
     standardize(memory.state, memory.stem, extent)
     sfmedir_scale_and_shift_rows(
       memory.stem.standardized, folded(map.stemNormalization.weight),
@@ -58,9 +56,9 @@ extension NetworkPass {
       input.channels)
     sfmedir_repeat_row(
       folded(downsampling.convolution.bias), memory.state, output.rows, output.channels)
-    MatrixProduct.apply(
-      folded(downsampling.convolution.weight), to: memory.patches, output: memory.state,
-      rows: output.rows, inputs: 4 * input.channels, outputs: output.channels, adds: true)
+    apply(
+      downsampling.convolution, to: memory.patches, output: memory.state, rows: output.rows,
+      adds: true)
   }
 
   private func applyBlock(
@@ -83,18 +81,14 @@ extension NetworkPass {
       report(observer, name + "conv_dw", memory.branch, tile)
       sfmedir_standardize_rows(
         memory.branch, Self.normalizationEpsilon, standardized, kept.scales.at(row), rows, channels)
-      MatrixProduct.apply(
-        folded(block.expansion.weight), to: standardized, output: derivative, rows: rows,
-        inputs: channels, outputs: 4 * channels)
+      apply(block.expansion, to: standardized, output: derivative, rows: rows)
       if let observer {
         observeExpansion(block, observer, name, tile, standardized: standardized, derivative)
       }
       activate(derivative, hidden, block, tile, factors: factors.map { $0 + first })
       if let observer { observeProjection(block, observer, name, tile, hidden: hidden) }
       addBias(of: block, to: state, tile, factors: factors.map { $0 + first })
-      MatrixProduct.apply(
-        folded(block.projection.weight), to: hidden, output: state, rows: rows,
-        inputs: 4 * channels, outputs: channels, adds: true)
+      apply(block.projection, to: hidden, output: state, rows: rows, adds: true)
     }
   }
 
@@ -145,9 +139,8 @@ extension NetworkPass {
     standardize(pooled, memory.head, single)
     let bits = parameters.configuration.bits
     sfmedir_repeat_row(folded(map.head.bias), outputs, extent.count, bits)
-    MatrixProduct.apply(
-      folded(map.head.weight), to: memory.head.standardized, output: outputs, rows: extent.count,
-      inputs: extent.channels, outputs: bits, adds: true)
+    apply(
+      map.head, to: memory.head.standardized, output: outputs, rows: extent.count, adds: true)
   }
 
   private func standardize(

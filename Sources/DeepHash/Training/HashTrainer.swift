@@ -217,7 +217,7 @@ public final class HashTrainer {
     optimizer.step(
       network.network.values.pointer, gradient: gradient, rate: Float(rate),
       lanes: network.laneCount)
-    network.network.fold()
+    network.network.fold(lanes: network.laneCount)
     if !average.isEmpty {
       // The average of the first steps would otherwise be mostly the parameters that training began with.
       let share = max(1 - recipe.averageDecay, 1 / Double(optimizer.steps + 1))

@@ -57,7 +57,7 @@ extension TrainableNetwork {
   /// One step of an optimizer, by itself.
   package func step(_ optimizer: inout Optimizer, gradient: [Float], rate: Float) {
     optimizer.step(network.values.pointer, gradient: gradient, rate: rate, lanes: laneCount)
-    network.fold()
+    network.fold(lanes: laneCount)
   }
 }
 

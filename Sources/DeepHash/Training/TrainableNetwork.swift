@@ -36,7 +36,8 @@ public final class TrainableNetwork: @unchecked Sendable {
     self.width = width
     let values = FloatBuffer(count: parameters.count)
     values.pointer.update(from: parameters, count: parameters.count)
-    network = NetworkParameters(configuration: configuration, layout: layout, values: values)
+    network = NetworkParameters(
+      configuration: configuration, layout: layout, values: values, isTrained: true)
     self.lanes = (0..<lanes).map { _ in Lane(parameterCount: layout.parameterCount) }
   }
 
@@ -58,7 +59,7 @@ public final class TrainableNetwork: @unchecked Sendable {
     precondition(
       parameters.count == parameterCount, "\(parameters.count) parameters, not \(parameterCount)")
     network.values.pointer.update(from: parameters, count: parameterCount)
-    network.fold()
+    network.fold(lanes: laneCount)
   }
 
   func extent(_ count: Int) -> ImageExtent {
