@@ -18,6 +18,8 @@ public struct ModelEvaluation: Sendable {
     public var measuresPixels = true
     public var seed: UInt64 = 5
     public var lanes = 2
+    /// Asked before each step of an attack; a `CancellationError` ends the evaluation then.
+    public var isCancelled: @Sendable () -> Bool = { false }
 
     public init() {}
   }
@@ -41,6 +43,9 @@ public struct ModelEvaluation: Sendable {
 
   public var queries: Int
   public var database: Int
+  /// As it was asked for.
+  public var attack: HashAttack?
+  public var seed: UInt64
   public var clean: RetrievalScores
   /// Towards the code of another class, drawn evenly.
   public var targeted: Attacked?
@@ -58,6 +63,7 @@ public struct ModelEvaluation: Sendable {
     _ model: ModelFile, set: TrainingSet, folder: PictureFolder, options: Options,
     progress: (String) -> Void = { _ in }
   ) throws {
+    try model.checkMakesCodes()
     let network = try TrainableNetwork(
       configuration: model.configuration, parameters: model.parameters, height: set.height,
       width: set.width, lanes: options.lanes)
@@ -73,6 +79,7 @@ public struct ModelEvaluation: Sendable {
       RetrievalScores(queries: queries, database: stored, ks: options.ks)
     }
     (queries, database) = (tests.count, trainings.count)
+    (attack, seed) = (options.attack, options.seed)
     clean = scores(asked)
     var dice = SplitMix64(seed: options.seed)
     shuffled = scores(
@@ -89,10 +96,11 @@ public struct ModelEvaluation: Sendable {
     guard let attack = options.attack else { return }
     let attacked = Self.attacked(tests, options)
     let truth = labels(attacked)
-    func outcome(_ direction: HashAttack.Direction, _ goals: [Int]) -> Attacked {
+    func outcome(_ direction: HashAttack.Direction, _ goals: [Int]) throws -> Attacked {
       let images = attack.run(
         against: network, on: set, images: attacked, codes: goals.map { codes[$0] },
-        direction: direction, seed: options.seed)
+        direction: direction, seed: options.seed, isCancelled: options.isCancelled)
+      if options.isCancelled() { throw CancellationError() }
       let outputs = network.outputs(of: images)
       func found(_ labels: [Int]) -> RetrievalScores {
         scores(LabelledCodes(outputs: outputs, bits: bits, labels: labels))
@@ -109,10 +117,10 @@ public struct ModelEvaluation: Sendable {
       var dice = SplitMix64(seed: options.seed ^ (UInt64(image) &* 0x9E37_79B9_7F4A_7C15))
       return (set.labels[image] + Int.random(in: 1..<classes, using: &dice)) % classes
     }
-    targeted = outcome(.towards, wanted)
+    targeted = try outcome(.towards, wanted)
     if options.attacksAwayToo {
       progress("attacks away from the own class")
-      nontargeted = outcome(.away, truth)
+      nontargeted = try outcome(.away, truth)
     }
   }
 

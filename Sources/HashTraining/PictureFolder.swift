@@ -10,6 +10,15 @@ public enum SplitProtocol: String, Sendable, CaseIterable, Codable {
   case group
   /// Pictures are shuffled, as in the paper; neighbouring slices of one person stand on both sides.
   case random
+
+  /// As model files name it, also those that other programs made.
+  init?(metadata text: String) {
+    switch text {
+    case "split": self = .group
+    case "random_split": self = .random
+    default: self.init(rawValue: text)
+    }
+  }
 }
 
 /// Why a folder of pictures cannot be learned from.
@@ -22,7 +31,8 @@ public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConverti
   case oneClass(String)
   case emptySplit(String)
   case badPictures(count: Int, first: [String])
-  case tooMuch(sizeBytes: Int, maximumBytes: Int)
+  case tooMuch(path: String, sizeBytes: Int, maximumBytes: Int)
+  case tooManyPictures(path: String)
 
   public var description: String {
     switch self {
@@ -37,8 +47,10 @@ public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConverti
     case .emptySplit(let name): "there are no \(name) pictures"
     case .badPictures(let count, let first):
       "\(count) pictures cannot be read:\n" + first.joined(separator: "\n")
-    case .tooMuch(let sizeBytes, let maximumBytes):
-      "the pictures would need \(sizeBytes >> 20) MiB of memory, more than \(maximumBytes >> 20)"
+    case .tooMuch(let path, let sizeBytes, let maximumBytes):
+      "\(path) would need \(sizeBytes >> 20) MiB of memory, more than \(maximumBytes >> 20)"
+    case .tooManyPictures(let path):
+      "\(path) has more than \(PictureFolder.maximumPictures) pictures"
     }
   }
 }
@@ -77,6 +89,7 @@ public struct PictureFolder: Sendable {
     }
     found.sort { $0.path < $1.path }
     if found.isEmpty { throw .noPictures(path: directory) }
+    if found.count > Self.maximumPictures { throw .tooManyPictures(path: directory) }
     let names = Set(found.map(\.name)).sorted()
     let labels = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
     classes = names
@@ -98,7 +111,9 @@ public struct PictureFolder: Sendable {
     _ directory: String, _ split: SplitProtocol
   ) throws(PictureFolderError) -> [(path: String, name: String, isForTraining: Bool)] {
     let path = directory + "/manifest.csv"
-    let text = try text(of: path)
+    var text = try text(of: path)
+    // Spreadsheets mark UTF-8 with it.
+    if text.first == "\u{FEFF}" { text.removeFirst() }
     // A carriage return and a line feed are one character.
     var lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)[...]
     let columns = Self.fields(lines.popFirst() ?? "")
@@ -119,7 +134,8 @@ public struct PictureFolder: Sendable {
       }
       let path = fields[pathColumn]
       // A manifest comes from outside: it does not name files beside the folder.
-      guard !path.isEmpty, !path.hasPrefix("/"), !path.split(separator: "/").contains("..") else {
+      let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+      guard !parts.contains(""), !parts.contains(".."), !parts.contains(".") else {
         throw .badManifest(line: index + 2, reason: "the path '\(path)' leaves the folder")
       }
       guard seen.insert(path).inserted else {
@@ -130,9 +146,6 @@ public struct PictureFolder: Sendable {
           line: index + 2, reason: "\(wanted) is '\(fields[splitColumn])', neither train nor test")
       }
       found.append((path, fields[classColumn], fields[splitColumn] == "train"))
-      if found.count > maximumPictures {
-        throw .badManifest(line: index + 2, reason: "more than \(maximumPictures) pictures")
-      }
     }
     return found
   }
@@ -162,7 +175,8 @@ public struct PictureFolder: Sendable {
     do {
       let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
       if size > maximumManifestBytes {
-        throw PictureFolderError.tooMuch(sizeBytes: size, maximumBytes: maximumManifestBytes)
+        throw PictureFolderError.tooMuch(
+          path: path, sizeBytes: size, maximumBytes: maximumManifestBytes)
       }
       return try String(contentsOfFile: path, encoding: .utf8)
     } catch let error as PictureFolderError {
@@ -232,36 +246,60 @@ public struct PictureFolder: Sendable {
   public func load(side: Int) throws(PictureFolderError) -> TrainingSet {
     let sizeBytes = pictures.count * side * side * MemoryLayout<Float>.size
     if sizeBytes > Self.maximumMemoryBytes {
-      throw .tooMuch(sizeBytes: sizeBytes, maximumBytes: Self.maximumMemoryBytes)
+      throw .tooMuch(
+        path: directory, sizeBytes: sizeBytes, maximumBytes: Self.maximumMemoryBytes)
     }
     let failures = Locked<[Int: String]>([:])
-    let pixels = Locked([[Float]](repeating: [], count: pictures.count))
-    DispatchQueue.concurrentPerform(iterations: pictures.count) { number in
-      let path = "\(directory)/\(pictures[number].path)"
-      do {
-        let values = ModelInput.pixels(try Self.decoded(path), side: side)
-        pixels.withLock { $0[number] = values }
-      } catch {
-        failures.withLock { $0[number] = "  \(pictures[number].path): \(error)" }
+    var decoded: [[Float]] = []
+    let set = TrainingSet(
+      labels: pictures.map(\.label), classes: classes, channels: 1, height: side, width: side
+    ) { number, out in
+      // Some at a time: all of them twice would be too much.
+      if number % Self.decodedTogether == 0 {
+        let range = number..<min(number + Self.decodedTogether, pictures.count)
+        decoded = decode(range, side: side, failures)
       }
+      let pixels = decoded[number % Self.decodedTogether]
+      if pixels.isEmpty { out.initialize(repeating: 0) } else { _ = out.initialize(from: pixels) }
     }
     let failed = failures.withLock { $0 }
     if !failed.isEmpty {
       throw .badPictures(
         count: failed.count, first: failed.keys.sorted().prefix(5).map { failed[$0] ?? "" })
     }
-    let all = pixels.withLock { $0 }
-    return TrainingSet(
-      labels: pictures.map(\.label), classes: classes, channels: 1, height: side, width: side
-    ) { number, out in
-      _ = out.initialize(from: all[number])
-    }
+    return set
   }
 
-  static func decoded(_ path: String) throws -> GrayImage {
-    let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
+  private static let decodedTogether = 256
+
+  /// On all cores; nothing for those that cannot be read.
+  private func decode(
+    _ range: Range<Int>, side: Int, _ failures: Locked<[Int: String]>
+  ) -> [[Float]] {
+    let pixels = Locked([[Float]](repeating: [], count: range.count))
+    DispatchQueue.concurrentPerform(iterations: range.count) { index in
+      let picture = pictures[range.lowerBound + index]
+      do {
+        let values = ModelInput.pixels(try Self.decoded("\(directory)/\(picture.path)"), side: side)
+        pixels.withLock { $0[index] = values }
+      } catch {
+        failures.withLock { $0[range.lowerBound + index] = "  \(picture.path): \(error)" }
+      }
+    }
+    return pixels.withLock { $0 }
+  }
+
+  private static func decoded(_ path: String) throws -> GrayImage {
+    let attributes = try FileManager.default.attributesOfItem(
+      atPath: URL(filePath: path).resolvingSymlinksInPath().path)
+    // A pipe or a device might never end.
+    guard attributes[.type] as? FileAttributeType == .typeRegular else {
+      throw PictureFolderError.unreadable(path: path, reason: "it is no regular file")
+    }
+    let size = attributes[.size] as? Int ?? 0
     if size > maximumFileBytes {
-      throw PictureFolderError.tooMuch(sizeBytes: size, maximumBytes: maximumFileBytes)
+      throw PictureFolderError.tooMuch(
+        path: path, sizeBytes: size, maximumBytes: maximumFileBytes)
     }
     let file = try Data(contentsOf: URL(filePath: path))
     return try ImageDecoder.decode([UInt8](file)).image

@@ -8,6 +8,10 @@ public enum RunFolderError: Error, Sendable, Equatable, CustomStringConvertible 
   case damagedCheckpoint(path: String, reason: String)
   /// The checkpoint is of a training with other options.
   case otherTraining(theirs: String, ours: String)
+  /// The same options, and other pictures or other parameters to begin with.
+  case otherOrigin(what: String)
+  /// A training was there, and nobody said that it is to go on.
+  case inUse(path: String)
 
   public var description: String {
     switch self {
@@ -15,6 +19,8 @@ public enum RunFolderError: Error, Sendable, Equatable, CustomStringConvertible 
     case .damagedCheckpoint(let path, let reason): "\(path) cannot be gone on from: \(reason)"
     case .otherTraining(let theirs, let ours):
       "the checkpoint is of another training:\n  it was  \(theirs)\n  this is \(ours)"
+    case .otherOrigin(let what): "the checkpoint is of a training with other \(what)"
+    case .inUse(let path): "\(path) holds a training already"
     }
   }
 }
@@ -25,7 +31,17 @@ public struct RunFolder: Sendable {
 
   public init(path: String) throws {
     self.path = path
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    } catch {
+      throw RunFolderError.disk("cannot make \(path): \(error.localizedDescription)")
+    }
+  }
+
+  func checkIsUnused() throws {
+    if hasCheckpoint || FileManager.default.fileExists(atPath: logPath) {
+      throw RunFolderError.inUse(path: path)
+    }
   }
 
   public var checkpointPath: String { path + "/checkpoint.safetensors" }
@@ -70,10 +86,14 @@ public struct RunFolder: Sendable {
 
   func clearLog() throws { try write([], to: "log.jsonl") }
 
-  func append(_ report: EpochReport) throws {
+  private static func line(_ report: EpochReport) throws -> Data {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
-    let line = try encoder.encode(report) + Data([0x0A])
+    return try encoder.encode(report) + Data([0x0A])
+  }
+
+  func append(_ report: EpochReport) throws {
+    let line = try Self.line(report)
     guard let handle = FileHandle(forWritingAtPath: logPath) else {
       throw RunFolderError.disk("cannot open \(logPath)")
     }
@@ -82,13 +102,13 @@ public struct RunFolder: Sendable {
     try handle.write(contentsOf: line)
   }
 
-  /// Epochs so far.
+  /// Epochs so far. A line that an interruption has torn is left out: what it told is done again.
   public func log() throws -> [EpochReport] {
     guard FileManager.default.fileExists(atPath: logPath) else { return [] }
     let text = try String(contentsOfFile: logPath, encoding: .utf8)
     let decoder = JSONDecoder()
-    return try text.split(separator: "\n").map {
-      try decoder.decode(EpochReport.self, from: Data($0.utf8))
+    return text.split(separator: "\n").compactMap {
+      try? decoder.decode(EpochReport.self, from: Data($0.utf8))
     }
   }
 
@@ -104,7 +124,7 @@ public struct RunFolder: Sendable {
       guard turn == position.turn else { return turn < position.turn }
       return (report.epoch - 1) % plan.localEpochs < position.epoch
     }
-    try clearLog()
-    for report in kept { try append(report) }
+    let lines = try kept.reduce(into: Data()) { $0 += try Self.line($1) }
+    try write([UInt8](lines), to: "log.jsonl")
   }
 }

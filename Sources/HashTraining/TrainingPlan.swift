@@ -45,6 +45,17 @@ public struct TrainingPlan: Sendable {
 
   func rounds(_ stage: Stage) -> Int { (stage.epochs + localEpochs - 1) / localEpochs }
 
+  /// Of a client in a round: the last round of a stage may have fewer.
+  func localEpochs(_ stage: Stage, round: Int) -> Int {
+    min(localEpochs, stage.epochs - round * localEpochs)
+  }
+
+  /// How long an epoch of a stage takes, in those of clean pictures: an attack's step is a pass forwards and back without
+  /// gradients of parameters.
+  func cost(_ stage: Stage) -> Double {
+    stage.recipe.attack.map { 2 + Double($0.steps) * 2 / 3 } ?? 1
+  }
+
   /// Splits pictures between the clients.
   /// - Parameters:
   ///   - images: numbers of pictures.
@@ -67,7 +78,8 @@ public struct TrainingPlan: Sendable {
       for client in 0..<clients {
         sum += shares[client]
         let next =
-          client == clients - 1 ? members.count : Int((sum / whole * Double(members.count)).rounded())
+          client == clients - 1
+          ? members.count : Int((sum / whole * Double(members.count)).rounded())
         parts[client] += members[end..<max(end, next)]
         end = max(end, next)
       }

@@ -1,3 +1,4 @@
+import Base
 import DeepHash
 import Foundation
 
@@ -5,6 +6,7 @@ extension TrainingRun {
   /// What a checkpoint says in words.
   private struct Header: Codable {
     var description: String
+    var origin: Origin
     var position: Position
     var seconds: Double
     var partial: PartialEpoch
@@ -14,37 +16,52 @@ extension TrainingRun {
   }
 
   private static let headerField = "training"
+  /// SHA-256 of the header and of all values, in hexadecimal.
+  private static let digestField = "digest"
+  /// More than any training has.
+  private static let maximumSteps = 1 << 40
 
   /// Safetensors: flat vectors of parameters and, client by client, of moments, averages, buffers and codes.
   func writeCheckpoint() throws {
+    let states = isFinished ? [] : trainers.map(\.state)
     let header = Header(
-      description: description, position: position, seconds: seconds, partial: partial,
-      gatheredWeight: gatheredWeight, steps: trainers.map(\.state.steps))
+      description: description, origin: origin, position: position, seconds: seconds,
+      partial: partial, gatheredWeight: gatheredWeight, steps: states.map(\.steps))
     let text = String(decoding: try JSONEncoder().encode(header), as: UTF8.self)
-    var writer = SafetensorsWriter(metadata: [Self.headerField: text])
-    func add(_ values: [Float], _ name: String) {
+    var vectors: [(name: String, values: [Float])] = [
+      ("global", global), ("current", network.parameters), ("gathered", gathered),
+      ("average", average),
+    ]
+    for (head, codes) in agreedCodes.enumerated() {
+      vectors.append(("codes.\(head)", Array(codes.joined())))
+    }
+    for (client, state) in states.enumerated() {
+      vectors.append(("client.\(client).first", state.firstMoments))
+      vectors.append(("client.\(client).second", state.secondMoments))
+      vectors.append(("client.\(client).average", state.average))
+      for head in state.buffers.indices {
+        vectors.append(("client.\(client).buffer.\(head)", state.buffers[head]))
+        vectors.append(("client.\(client).codes.\(head)", state.codes[head]))
+      }
+    }
+    var writer = SafetensorsWriter(metadata: [
+      Self.headerField: text, Self.digestField: Self.digest(text, vectors),
+    ])
+    for (name, values) in vectors {
       writer.add(Tensor(shape: [values.count], elements: values), named: name)
     }
-    add(global, "global")
-    add(network.parameters, "current")
-    add(gathered, "gathered")
-    add(average, "average")
-    if !isFinished {
-      for (head, codes) in agreedCodes.enumerated() {
-        add(Array(codes.joined()), "codes.\(head)")
-      }
-      for (client, trainer) in trainers.enumerated() {
-        let state = trainer.state
-        add(state.firstMoments, "client.\(client).first")
-        add(state.secondMoments, "client.\(client).second")
-        add(state.average, "client.\(client).average")
-        for head in state.buffers.indices {
-          add(state.buffers[head], "client.\(client).buffer.\(head)")
-          add(state.codes[head], "client.\(client).codes.\(head)")
-        }
-      }
-    }
     try folder.write(try writer.encoded(), to: "checkpoint.safetensors")
+  }
+
+  private static func digest(_ header: String, _ vectors: [(name: String, values: [Float])])
+    -> String
+  {
+    var bytes = Array(header.utf8)
+    for (name, values) in vectors.sorted(by: { $0.name < $1.name }) {
+      bytes += Array(name.utf8) + [0]
+      bytes += sha256(values.withUnsafeBytes { Array($0) })
+    }
+    return sha256(bytes).hex
   }
 
   func restore(_ checkpoint: Safetensors) throws {
@@ -57,11 +74,29 @@ extension TrainingRun {
     if header.description != description {
       throw RunFolderError.otherTraining(theirs: header.description, ours: description)
     }
+    if header.origin.pictures != origin.pictures {
+      throw RunFolderError.otherOrigin(what: "pictures")
+    }
+    if header.origin.parameters != origin.parameters {
+      throw RunFolderError.otherOrigin(what: "parameters to begin with")
+    }
+    let vectors = try checkpoint.entries.map { entry in
+      do {
+        return (name: entry.name, values: try checkpoint.tensor(named: entry.name).elements)
+      } catch { throw damaged("\(error)") }
+    }
+    guard checkpoint.metadata[Self.digestField] == Self.digest(text, vectors) else {
+      throw damaged("its digest is another")
+    }
+    try restore(
+      header, Dictionary(vectors.map { ($0.name, $0.values) }) { first, _ in first }, damaged)
+  }
+
+  private func restore(
+    _ header: Header, _ vectors: [String: [Float]], _ damaged: (String) -> RunFolderError
+  ) throws {
     func vector(_ name: String, count: Int?) throws -> [Float] {
-      let values: [Float]
-      do { values = try checkpoint.tensor(named: name).elements } catch {
-        throw damaged("\(error)")
-      }
+      guard let values = vectors[name] else { throw damaged("it has no \(name)") }
       if let count, values.count != count {
         throw damaged("\(name) has \(values.count) values, not \(count)")
       }
@@ -79,15 +114,21 @@ extension TrainingRun {
     self.position = position
     if position.stage == stages { return }
     let stage = plan.stages[position.stage]
+    guard (0..<plan.rounds(stage)).contains(position.round),
+      (0..<plan.localEpochs(stage, round: position.round)).contains(position.epoch),
+      header.gatheredWeight.isFinite, header.gatheredWeight >= 0,
+      header.steps.count == parts.count,
+      header.steps.allSatisfy((0...Self.maximumSteps).contains)
+    else { throw damaged("its position is none of this training") }
     let clients = plan.selection(stage: position.stage, round: position.round)
     network.setParameters(global)
-    trainers = try parts.map {
-      try HashTrainer(network: network, set: set, images: $0, recipe: stage.recipe)
-    }
-    guard (0..<plan.rounds(stage)).contains(position.round), clients.indices.contains(position.turn),
-      (0..<plan.localEpochs).contains(position.epoch), position.batch >= 0,
-      position.batch < trainers[clients[position.turn]].batchesPerEpoch,
-      header.steps.count == trainers.count
+    // What the trainers begin with is replaced below.
+    var equidistant = stage.recipe
+    equidistant.classCodes = .equidistant
+    trainers = try makeTrainers(
+      stage, codes: HashTrainer.initialCodes(network, set, [], equidistant))
+    guard clients.indices.contains(position.turn), position.batch >= 0,
+      position.batch < trainers[clients[position.turn]].batchesPerEpoch
     else { throw damaged("its position is none of this training") }
     gathered = try vector("gathered", count: count)
     gatheredWeight = header.gatheredWeight

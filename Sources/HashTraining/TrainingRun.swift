@@ -39,9 +39,8 @@ public struct TrainingProgress: Sendable {
   public var report: EpochReport
   public var batch: Int
   public var batches: Int
-  /// Of all epochs of all stages and clients.
-  public var doneEpochs: Double
-  public var allEpochs: Double
+  /// Share of the whole run, by the work that it takes.
+  public var done: Double
 }
 
 /// A training from its first step to its last, over interruptions: stages, rounds of a federation, epochs, batches.
@@ -84,6 +83,8 @@ public final class TrainingRun {
   var average: [Float] = []
   /// M as the round's clients agreed on it: [head][class][l].
   var agreedCodes: [[[Float]]] = []
+  /// Digests of the pictures and of the parameters that the run began with.
+  let origin: Origin
   /// Sums of the epoch under way.
   var partial = PartialEpoch()
   var seconds = 0.0
@@ -95,8 +96,16 @@ public final class TrainingRun {
     var seconds = 0.0
   }
 
+  /// What a run learns from and begins with, so that it does not go on with something else.
+  struct Origin: Codable, Equatable {
+    var pictures: String
+    var parameters: String
+  }
+
   private let clock = SystemClock()
   private static let checkpointSeconds = 120.0
+  private var lastCheckpoint: UInt64 = 0
+  private var lastRate = 0.0
 
   /// - Parameters:
   ///   - description: what makes this training what it is, for people and for comparison.
@@ -114,6 +123,9 @@ public final class TrainingRun {
       configuration: plan.configuration, parameters: parameters, height: plan.side,
       width: plan.side, lanes: plan.lanes)
     global = parameters
+    origin = Origin(
+      pictures: set.digest(of: images).hex,
+      parameters: sha256(parameters.withUnsafeBytes { Array($0) }).hex)
     for (number, name) in set.classes.enumerated()
     where !images.contains(where: { set.labels[$0] == number }) {
       throw TrainingError.classWithoutImages(name)
@@ -123,6 +135,7 @@ public final class TrainingRun {
       try restore(checkpoint)
       try folder.cutLog(before: position, stages: plan.stages.map(\.name), plan: plan)
     } else {
+      try folder.checkIsUnused()
       try beginStage()
       try folder.clearLog()
     }
@@ -135,11 +148,25 @@ public final class TrainingRun {
   private func beginStage() throws {
     let stage = plan.stages[position.stage]
     network.setParameters(global)
-    trainers = try parts.map {
-      try HashTrainer(network: network, set: set, images: $0, recipe: stage.recipe)
-    }
+    trainers = try makeTrainers(
+      stage, codes: HashTrainer.initialCodes(network, set, Array(parts.joined()), stage.recipe))
     average = plan.clients > 1 && stage.recipe.averageDecay > 0 ? global : []
     beginRound()
+  }
+
+  /// - Parameter codes: M, which all clients begin with: [head][class][l].
+  func makeTrainers(
+    _ stage: TrainingPlan.Stage, codes: [[[Float]]]
+  ) throws(TrainingError) -> [HashTrainer] {
+    var recipe = stage.recipe
+    // A federation's average is of what its rounds come to.
+    if plan.clients > 1 { recipe.averageDecay = 0 }
+    var trainers: [HashTrainer] = []
+    for part in parts {
+      trainers.append(
+        try HashTrainer(network: network, set: set, images: part, recipe: recipe, codes: codes))
+    }
+    return trainers
   }
 
   private func beginRound() {
@@ -172,7 +199,7 @@ public final class TrainingRun {
     observer: (TrainingProgress) -> Bool, epochDone: (EpochReport) -> Void,
     stageDone: (TrainingPlan.Stage, [Float]) throws -> Void
   ) throws -> Outcome {
-    var lastCheckpoint = clock.monotonicNanoseconds()
+    lastCheckpoint = clock.monotonicNanoseconds()
     while !isFinished {
       let stage = plan.stages[position.stage]
       let clients = plan.selection(stage: position.stage, round: position.round)
@@ -183,12 +210,10 @@ public final class TrainingRun {
         if plan.clients > 1 { trainer.setCodes(agreedCodes) }
       }
       let goesOn = try runEpoch(stage, trainer, client, observer: observer)
-      let isDue =
-        Double(clock.monotonicNanoseconds() - lastCheckpoint) / 1e9 > Self.checkpointSeconds
       if position.batch >= trainer.batchesPerEpoch {
         try endEpoch(stage, trainer, client, clients, epochDone: epochDone, stageDone: stageDone)
       }
-      if !goesOn || isDue || isFinished {
+      if !goesOn || isCheckpointDue || isFinished {
         try writeCheckpoint()
         lastCheckpoint = clock.monotonicNanoseconds()
       }
@@ -197,7 +222,11 @@ public final class TrainingRun {
     return .finished
   }
 
-  /// Runs a client's epoch, or some of it.
+  private var isCheckpointDue: Bool {
+    Double(clock.monotonicNanoseconds() - lastCheckpoint) / 1e9 > Self.checkpointSeconds
+  }
+
+  /// Runs a client's epoch, or some of it, until a checkpoint is due.
   /// - Returns: whether the observer wants to go on.
   private func runEpoch(
     _ stage: TrainingPlan.Stage, _ trainer: HashTrainer, _ client: Int,
@@ -211,6 +240,7 @@ public final class TrainingRun {
       epoch: epoch, of: stage.epochs, from: position.batch, agreesOnCodes: plan.clients > 1
     ) { batch, step in
       partial.batches += 1
+      lastRate = step.rate
       let terms = step.terms
       for (index, value) in [
         terms.total, terms.original, terms.adversarial, terms.quantization, terms.balance,
@@ -223,29 +253,25 @@ public final class TrainingRun {
         TrainingProgress(
           report: report(stage, trainer, client, rate: step.rate), batch: batch + 1,
           batches: trainer.batchesPerEpoch,
-          doneEpochs: doneEpochs + Double(batch + 1) / Double(trainer.batchesPerEpoch),
-          allEpochs: allEpochs))
-      return goesOn
+          done: done(with: Double(batch + 1) / Double(trainer.batchesPerEpoch))))
+      return goesOn && !isCheckpointDue
     }
     return goesOn
   }
 
-  private var allEpochs: Double {
-    plan.stages.reduce(0) { $0 + epochs(of: $1, rounds: plan.rounds($1)) }
-  }
-
-  /// Client epochs that were finished.
-  private var doneEpochs: Double {
-    let before = plan.stages[..<position.stage].reduce(0) {
-      $0 + epochs(of: $1, rounds: plan.rounds($1))
+  /// Share of the whole run that is done, with so much of the epoch under way.
+  private func done(with part: Double) -> Double {
+    func clients(_ stage: Int) -> Double { Double(plan.selection(stage: stage, round: 0).count) }
+    let whole = plan.stages.enumerated().map { index, stage in
+      Double(stage.epochs) * plan.cost(stage) * clients(index)
     }
-    guard position.stage < plan.stages.count else { return before }
-    return before + epochs(of: plan.stages[position.stage], rounds: position.round)
-      + Double(position.turn * plan.localEpochs + position.epoch)
-  }
-
-  private func epochs(of stage: TrainingPlan.Stage, rounds: Int) -> Double {
-    Double(rounds * plan.localEpochs * plan.selection(stage: 0, round: 0).count)
+    let stage = plan.stages[position.stage]
+    let local = plan.localEpochs(stage, round: position.round)
+    let epochs =
+      Double(position.round * plan.localEpochs) * clients(position.stage)
+      + Double(position.turn * local + position.epoch) + part
+    return (whole[..<position.stage].reduce(0, +) + epochs * plan.cost(stage))
+      / whole.reduce(0, +)
   }
 
   private func report(
@@ -267,15 +293,13 @@ public final class TrainingRun {
     epochDone: (EpochReport) -> Void, stageDone: (TrainingPlan.Stage, [Float]) throws -> Void
   ) throws {
     let position = self.position
-    let rate = stage.recipe.schedule.rate(
-      at: Double(position.round * plan.localEpochs + position.epoch + 1), of: Double(stage.epochs))
-    let report = report(stage, trainer, client, rate: rate)
+    let report = report(stage, trainer, client, rate: lastRate)
     try folder.append(report)
     epochDone(report)
     partial = PartialEpoch()
     self.position.batch = 0
     self.position.epoch += 1
-    guard self.position.epoch == plan.localEpochs else { return }
+    guard self.position.epoch == plan.localEpochs(stage, round: position.round) else { return }
     self.position.epoch = 0
     gather(trainer, weight: plan.weighted ? Double(trainer.images.count) : 1)
     self.position.turn += 1
@@ -309,7 +333,9 @@ public final class TrainingRun {
     for at in global.indices { global[at] = gathered[at] / Float(gatheredWeight) }
     guard !average.isEmpty else { return }
     let steps = Double(trainers.map(\.batchesPerEpoch).max() ?? 1) * Double(plan.localEpochs)
-    let share = Float(1 - pow(stage.recipe.averageDecay, steps))
+    // As for one client, the average of the first rounds would otherwise be mostly what training began with.
+    let share = Float(
+      max(1 - pow(stage.recipe.averageDecay, steps), 1 / Double(position.round + 2)))
     for at in global.indices { average[at] += share * (global[at] - average[at]) }
   }
 }

@@ -66,7 +66,8 @@ public struct HashModel: Sendable {
         path: name, reason: "its codes have \(configuration.bits) bits, not 8, 16, 32 or 64")
     }
     let said = (try? Safetensors(bytes: bytes))?.metadata[Self.sideField]
-    guard let side = said.map({ Int($0) }) ?? ModelInput.defaultSide, ModelInput.sides.contains(side)
+    guard let side = said.map({ Int($0) }) ?? ModelInput.defaultSide,
+      ModelInput.sides.contains(side)
     else {
       throw .unsuitable(
         path: name, reason: "its pictures have '\(said ?? "")' pixels a side, not 32 to 512")

@@ -243,6 +243,75 @@ import Testing
     }
   }
 
+  @Test func scoresAgreeWithRankingByHand() {
+    var generator = SeededGenerator(seed: 6)
+    func codes(_ count: Int) -> LabelledCodes {
+      // Distances that never tie: the order of ties is then of no matter.
+      LabelledCodes(
+        codes: (0..<count).map { _ in HashCode(bits: generator.next(), length: 64) },
+        labels: (0..<count).map { _ in Int.random(in: 0..<3, using: &generator) })
+    }
+    let (queries, database) = (codes(20), codes(60))
+    let scores = RetrievalScores(queries: queries, database: database, ks: [1, 7, 60])
+    for k in [1, 7, 60] {
+      var sums = (tied: 0.0, precision: 0.0, recall: 0.0)
+      for (query, label) in zip(queries.codes, queries.labels) {
+        let order = database.codes.indices.sorted {
+          database.codes[$0].hammingDistance(to: query)
+            < database.codes[$1].hammingDistance(to: query)
+        }
+        let distances = Dictionary(grouping: order) {
+          database.codes[$0].hammingDistance(to: query)
+        }
+        let relevant = database.labels.count { $0 == label }
+        let hits = order.prefix(k).count { database.labels[$0] == label }
+        // Ties that lie across the cut could go either way: they are left to the expected value.
+        sums.tied += AveragePrecision.tied(
+          distances.sorted { $0.key < $1.key }.map { _, group in
+            (group.count, group.count { database.labels[$0] == label })
+          }, at: k, relevant: relevant)
+        sums.precision += Double(hits) / Double(k)
+        sums.recall += Double(hits) / Double(relevant)
+      }
+      guard let cut = scores.cut(k) else {
+        Issue.record("no cut at \(k)")
+        continue
+      }
+      #expect(abs(cut.tieAware - sums.tied / 20) < 1e-12)
+      // Of 64 bits few distances tie.
+      #expect(abs(cut.precision - sums.precision / 20) < (k == 60 ? 1e-12 : 0.1))
+      #expect(abs(cut.recall - sums.recall / 20) < (k == 60 ? 1e-12 : 0.05))
+      #expect(cut.retrieval <= cut.hashing + 1e-12)
+      #expect(abs(cut.retrieval - cut.tieAware) < 0.1)
+    }
+    // Codes that are the classes: everything is found, by every measure.
+    let perfect = LabelledCodes(
+      codes: (0..<30).map {
+        HashCode(bits: $0 % 3 == 0 ? 0 : $0 % 3 == 1 ? 0xFF : 0xFF00, length: 16)
+      },
+      labels: (0..<30).map { Int($0 % 3) })
+    let best = RetrievalScores(queries: perfect, database: perfect, ks: [10])
+    for value in [
+      best.cuts[0].hashing, best.cuts[0].retrieval, best.cuts[0].tieAware, best.cuts[0].precision,
+      best.cuts[0].recall, best.radii[0].precision, best.radii[0].recall,
+    ] { #expect(abs(value - 1) < 1e-12) }
+  }
+
+  @Test func pixelsFindTheNearestPicture() {
+    let set = TrainerTests.pictures(30)
+    let found = NearestPixels(
+      set: set, queries: Array(0..<6), database: Array(6..<30), k: 8)
+    #expect(found.accuracy == 1 && found.hashing == 1 && found.retrieval == 1)
+    // Labels that have nothing to do with what is to be seen.
+    let misled = TrainingSet(
+      labels: (0..<30).map { $0 < 6 ? ($0 + 1) % 3 : $0 % 3 }, classes: set.classes, channels: 1,
+      height: 32, width: 32
+    ) { number, out in set.withImage(number) { _ = out.initialize(from: $0) } }
+    let lost = NearestPixels(
+      set: misled, queries: Array(0..<6), database: Array(6..<30), k: 8)
+    #expect(lost.accuracy == 0 && lost.hashing == 0)
+  }
+
   @Test func mainstayCodesAgree() throws {
     let mainstay = try vectors().mainstay
     func check(_ codes: [[Int]], _ labels: [Int], _ expected: [[Int]]) {
@@ -253,7 +322,8 @@ import Testing
       #expect(buffer.mainstay.map { $0.map { Int($0) } } == expected)
     }
     check(mainstay.codes, mainstay.labels, mainstay.M)
-    check(mainstay.one_class.codes, mainstay.one_class.labels, [try #require(mainstay.one_class.M0)])
+    check(
+      mainstay.one_class.codes, mainstay.one_class.labels, [try #require(mainstay.one_class.M0)])
     check(
       mainstay.all_tied.codes, mainstay.all_tied.labels, try #require(mainstay.all_tied.M))
     // A class of which there is nothing: the opposite of all that there is.

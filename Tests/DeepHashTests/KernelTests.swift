@@ -37,6 +37,46 @@ import Testing
     #expect(worst < 1e-5, "seed \(seed)")
   }
 
+  @Test(arguments: [1, 2, 5, 6, 7, 25, 64], [(1, 1), (3, 17), (16, 16), (40, 33), (700, 5)])
+  func panelProductsAgree(rows: Int, size: (Int, Int)) {
+    let (inner, columns) = size
+    let seed = UInt64(rows * 1000 + inner)
+    var generator = SeededGenerator(seed: seed)
+    let input = generator.pixels(rows * inner).map { $0 - 0.5 }
+    // [inner][columns]
+    let matrix = generator.pixels(inner * columns).map { $0 - 0.5 }
+    let transposed = (0..<columns).flatMap { column in
+      (0..<inner).map { matrix[$0 * columns + column] }
+    }
+    let before = generator.pixels(rows * columns)
+    for isTransposed in [false, true] {
+      var panels = [Float](repeating: .nan, count: sfmedir_panel_floats(inner, columns))
+      if isTransposed {
+        sfmedir_make_panels_of_columns(transposed, &panels, inner, columns)
+      } else {
+        sfmedir_make_panels_of_rows(matrix, &panels, inner, columns)
+      }
+      for adds in [false, true] {
+        // One more at the end: nothing may be written there.
+        var out = adds ? before + [7] : [Float](repeating: .nan, count: before.count) + [7]
+        sfmedir_panel_product(input, panels, &out, rows, inner, columns, adds ? 1 : 0)
+        #expect(out[before.count] == 7)
+        var worst = 0.0
+        for row in 0..<rows {
+          for column in 0..<columns {
+            var sum = adds ? Double(before[row * columns + column]) : 0
+            for index in 0..<inner {
+              sum += Double(input[row * inner + index]) * Double(matrix[index * columns + column])
+            }
+            let difference = abs(Double(out[row * columns + column]) - sum)
+            worst = difference.isNaN ? .infinity : max(worst, difference)
+          }
+        }
+        #expect(worst < 1e-5 * Double(max(8, inner)).squareRoot(), "seed \(seed)")
+      }
+    }
+  }
+
   @Test(arguments: [1, 2, 15, 16, 17, 40, 64])
   func layerNormalizationAgrees(channels: Int) {
     let rows = 3

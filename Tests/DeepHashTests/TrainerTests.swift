@@ -202,7 +202,9 @@ import Testing
       let (before, after) = (
         agreement(clean, goals), agreement(network.outputs(of: moved), goals)
       )
-      if direction == .towards { #expect(after > before + 0.2, "\(before), \(after)") } else {
+      if direction == .towards {
+        #expect(after > before + 0.2, "\(before), \(after)")
+      } else {
         #expect(after < before - 0.2, "\(before), \(after)")
       }
       let again = attack.run(
@@ -218,6 +220,78 @@ import Testing
       #expect(ClassCodes.smallestDistance(codes) == distance, "\(classes) classes, \(bits) bits")
     }
     #expect(ClassCodes.smallestDistance(ClassCodes.equidistant(classes: 40, bits: 64)) >= 28)
+    // More classes than bits: no longer equally far, and never the same.
+    for (classes, bits, distance) in [
+      (9, 8, 4), (16, 8, 4), (17, 8, 2), (128, 8, 2), (17, 16, 6), (40, 16, 4),
+    ] {
+      let codes = ClassCodes.equidistant(classes: classes, bits: bits)
+      #expect(codes.count == classes && codes.allSatisfy { $0.count == bits })
+      #expect(
+        ClassCodes.smallestDistance(codes) >= distance,
+        "\(classes) classes, \(bits) bits: \(ClassCodes.smallestDistance(codes))")
+    }
+  }
+
+  @Test func plainDescentAgreesWithItsFormula() throws {
+    let network = try TrainableNetwork(
+      configuration: Self.configuration,
+      parameters: ConvNeXt.initialParameters(Self.configuration, layerScale: 0.5, seed: 1),
+      height: 32, width: 32, lanes: 2)
+    var optimizer = Optimizer(.sgd, layout: network.layout, weightDecay: 0.1)
+    var expected = network.parameters.map(Double.init)
+    var velocity = [Double](repeating: 0, count: expected.count)
+    var decays = [Bool](repeating: false, count: expected.count)
+    for entry in network.layout.entries where entry.shape.count >= 2 {
+      for at in entry.range { decays[at] = true }
+    }
+    for step in 0..<3 {
+      let gradient = expected.indices.map { Float(($0 * 37 + step) % 11) / 11 - 0.5 }
+      network.step(&optimizer, gradient: gradient, rate: 0.05)
+      for at in expected.indices {
+        velocity[at] =
+          0.9 * velocity[at] + Double(gradient[at]) + (decays[at] ? 0.1 * expected[at] : 0)
+        expected[at] -= 0.05 * velocity[at]
+      }
+    }
+    let deviation = Deviation(network.parameters, from: expected.map { Float($0) })
+    #expect(deviation.relative < 1e-6, "\(deviation)")
+  }
+
+  @Test func longGradientsAreShortenedAndClientsKeepClose() throws {
+    let set = Self.pictures(16)
+    func change(clip: Double, proximity: Double, away: Float) throws -> [Float] {
+      var recipe = Self.recipe()
+      recipe.optimizer = .sgd
+      recipe.schedule.shape = .constant
+      recipe.schedule.warmUpEpochs = 0
+      recipe.schedule.rate = 1
+      recipe.weightDecay = 0
+      recipe.clipNorm = clip
+      recipe.proximity = proximity
+      let trainer = try Self.trainer(recipe, set: set)
+      let before = trainer.network.parameters
+      // As if the round had begun somewhere else.
+      trainer.resumeRound(before.map { $0 + away })
+      _ = try trainer.run(epoch: 0, of: 1) { _, _ in false }
+      return zip(trainer.network.parameters, before).map { $0 - $1 }
+    }
+    func length(_ values: [Float]) -> Double {
+      values.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+    }
+    let free = try change(clip: 1e6, proximity: 0, away: 0.1)
+    #expect(length(free) > 1e-3)
+    let clipped = try change(clip: 1e-3, proximity: 0, away: 0.1)
+    #expect(abs(length(clipped) - 1e-3) < 1e-5)
+    // The pull is mu times the distance, in every parameter.
+    let pulled = try change(clip: 1e6, proximity: 0.5, away: 0.1)
+    for (with, without) in zip(pulled, free) { #expect(abs(with - without - 0.05) < 1e-4) }
+  }
+
+  @Test func bitsThatAreWonHaveNoPartInAnAttack() {
+    let alphas = (0..<100).map { HashAttack.alpha(step: $0, of: 100) }
+    #expect(alphas[..<50].allSatisfy { $0 == 0.1 })
+    #expect([50, 59, 60, 70, 80, 90, 99].map { alphas[$0] } == [0.2, 0.2, 0.3, 0.5, 0.7, 1, 1])
+    #expect((0..<3).map { HashAttack.alpha(step: $0, of: 3) } == [0.1, 0.2, 0.7])
   }
 
   @Test func schedulesGoWhereTheyShould() {
@@ -228,7 +302,8 @@ import Testing
     #expect(abs(schedule.rate(at: 5, of: 10) - 0.5) < 1e-12)
     #expect(schedule.rate(at: 10, of: 10) == 0)
     schedule.shape = .steps
-    #expect([2.0, 4.9, 5, 7.4, 7.5].map { schedule.rate(at: $0, of: 10) } == [1, 1, 0.1, 0.1, 0.01])
+    #expect(
+      [2.0, 4.9, 5, 7.4, 7.5].map { schedule.rate(at: $0, of: 10) } == [1, 1, 0.1, 0.1, 0.01])
     schedule.shape = .constant
     #expect(schedule.rate(at: 9, of: 10) == 1)
   }

@@ -75,6 +75,7 @@ import Testing
       ("path,class,split\n1.png,x,train\n1.png,x,test\n", 3, "1.png stands there twice"),
       ("path,class,split\n../1.png,x,train\n", 2, "the path '../1.png' leaves the folder"),
       ("path,class,split\n/etc/passwd,x,train\n", 2, "the path '/etc/passwd' leaves the folder"),
+      ("\u{FEFF}path,class,split\n./1.png,x,train\n", 2, "the path './1.png' leaves the folder"),
       (
         "path,class,split\n1.png,x,held\n", 2, "split is 'held', neither train nor test"
       ),
@@ -186,8 +187,28 @@ import Testing
     #expect(Array(parameters[entry.range]) == Array(colours.parameters[source.range]))
     let other = try ConvNeXtConfiguration(
       channels: 1, depths: [1, 2, 1, 1], dims: [8, 8, 16, 16], bits: 16)
-    #expect(throws: ConvNeXtError.self) {
+    #expect(throws: ModelFileError.self) {
       try colours.adapted(to: other, layerScale: 0.5, seed: 1)
+    }
+    // One of timm's, with a thousand outputs and pictures normalised as ImageNet's are.
+    var theirs = try Self.model(channels: 3, bits: 1000)
+    theirs.metadata = [:]
+    let own = ModelFile(
+      configuration: grey,
+      parameters: try theirs.adapted(to: grey, layerScale: 0.5, seed: 1), metadata: [:])
+    func stem(_ model: ModelFile, _ image: [Float]) throws -> [Float] {
+      var seen: [Float] = []
+      _ = try ConvNeXt(configuration: model.configuration, parameters: model.parameters).observe(
+        batch: image, count: 1, height: 32, width: 32
+      ) { name, values, _ in if name == "stem" { seen = Array(values) } }
+      return seen
+    }
+    // The normalisation that ours has, undone, and theirs in its place.
+    let normalised = [(Float(0.485), Float(0.229)), (0.456, 0.224), (0.406, 0.225)].flatMap {
+      mean, deviation in Self.image.map { 0.5 + 0.25 * ($0 - mean) / deviation }
+    }
+    for (a, b) in zip(try stem(own, Self.image), try stem(theirs, normalised)) {
+      #expect(abs(a - b) < 1e-4)
     }
   }
 
@@ -196,10 +217,23 @@ import Testing
     let read = try ModelFile(safetensors: try model.encoded(precision: .single))
     #expect(read.parameters == model.parameters && read.configuration == model.configuration)
     #expect(read.side == 48 && read.classes == ["a", "b"] && read.split == nil)
-    var hostile = model
-    hostile.metadata[ModelFile.Field.side] = "1000000000"
-    hostile.metadata[ModelFile.Field.classes] = "{"
-    let odd = try ModelFile(safetensors: try hostile.encoded(precision: .half))
-    #expect(odd.side == ModelInput.defaultSide && odd.classes.isEmpty)
+    for (side, isRefused) in [("1000000000", true), ("abc", true), ("-64", true), ("128", false)] {
+      var other = model
+      other.metadata[ModelFile.Field.side] = side
+      other.metadata[ModelFile.Field.classes] = "{"
+      let bytes = try other.encoded(precision: .half)
+      if isRefused {
+        #expect(throws: ModelFileError.self) { try ModelFile(safetensors: bytes) }
+      } else {
+        #expect(try ModelFile(safetensors: bytes).side == 128)
+        #expect(try ModelFile(safetensors: bytes).classes.isEmpty)
+      }
+    }
+    #expect(throws: ModelFileError.self) {
+      try Self.model(channels: 3, bits: 16).checkMakesCodes()
+    }
+    #expect(throws: ModelFileError.self) {
+      try Self.model(channels: 1, bits: 65).checkMakesCodes()
+    }
   }
 }

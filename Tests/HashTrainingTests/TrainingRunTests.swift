@@ -109,27 +109,63 @@ import Testing
     #expect(traces[0] == traces[1])
   }
 
-  @Test func clientsCountByTheirPictures() throws {
-    // One local step of plain descent each: the mean of what comes of it is known.
+  @Test(arguments: [true, false]) func aRoundIsTheMeanOfWhatItsClientsComeTo(weighted: Bool) throws
+  {
     let set = Pictures.synthetic(24)
     var plan = Self.plan(clients: 2)
-    plan.fraction = 1
-    plan.localEpochs = 1
-    plan.labelSkew = 0.5
+    (plan.fraction, plan.localEpochs, plan.labelSkew, plan.weighted) = (1, 1, 0.5, weighted)
     plan.stages = [plan.stages[0]]
     plan.stages[0].epochs = 1
     plan.stages[0].recipe.averageDecay = 0
-    var found: [[Float]] = []
-    for weighted in [true, false] {
-      plan.weighted = weighted
-      let scratch = try Scratch()
-      var trace = Trace()
-      _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
-      found.append(trace.models["clean"] ?? [])
-    }
-    #expect(found[0] != found[1])
+    let scratch = try Scratch()
+    var trace = Trace()
+    _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
+
+    // Each client by itself, from the same beginning and with the class codes of all.
+    let parameters = ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1)
     let parts = plan.parts(of: Array(0..<24), labels: set.labels)
     #expect(parts[0].count != parts[1].count)
+    let recipe = plan.stages[0].recipe
+    let weights = parts.map { weighted ? Double($0.count) : 1 }
+    var mean = [Double](repeating: 0, count: parameters.count)
+    for (part, weight) in zip(parts, weights) {
+      let network = try TrainableNetwork(
+        configuration: plan.configuration, parameters: parameters, height: 32, width: 32, lanes: 2)
+      let trainer = try HashTrainer(network: network, set: set, images: part, recipe: recipe)
+      _ = try trainer.run(epoch: 0, of: 1, agreesOnCodes: true) { _, _ in true }
+      for (at, value) in network.parameters.enumerated() {
+        mean[at] += weight / weights.reduce(0, +) * Double(value)
+      }
+    }
+    let model = try #require(trace.models["clean"])
+    for (value, expected) in zip(model, mean) { #expect(abs(Double(value) - expected) < 1e-5) }
+  }
+
+  @Test func theLastRoundHasNoMoreEpochsThanAreLeft() throws {
+    let set = Pictures.synthetic(8)
+    var plan = Self.plan(clients: 1)
+    plan.stages = [plan.stages[0]]
+    (plan.stages[0].epochs, plan.localEpochs) = (3, 2)
+    let scratch = try Scratch()
+    var trace = Trace()
+    _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
+    #expect(try scratch.folder.log().map(\.epoch) == [1, 2, 3])
+  }
+
+  @Test func whatWasThereIsNotOverwritten() throws {
+    let set = Pictures.synthetic(8)
+    let plan = Self.plan(clients: 1)
+    let scratch = try Scratch()
+    var trace = Trace()
+    _ = try Self.run(plan, set, scratch.folder, resumes: false, stopAfter: 1, into: &trace)
+    #expect(throws: RunFolderError.inUse(path: scratch.path)) {
+      _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
+    }
+    // A line that was being written when the power went.
+    let log = try String(contentsOfFile: scratch.folder.logPath, encoding: .utf8)
+    try scratch.write(log + #"{"stage":"cl"#, to: "log.jsonl")
+    _ = try Self.run(plan, set, scratch.folder, resumes: true, into: &trace)
+    #expect(try scratch.folder.log().count == 4)
   }
 
   @Test func picturesGoToClientsOnceEach() {
@@ -142,9 +178,11 @@ import Testing
       #expect(parts.joined().sorted() == Array(0..<300))
       #expect(plan.parts(of: Array(0..<300), labels: labels) == parts)
       // How far a client's share of the first class is from a third.
-      let largest = parts.map { part in
-        part.isEmpty ? 0 : abs(Double(part.count { labels[$0] == 0 }) / Double(part.count) - 1.0 / 3)
-      }.max() ?? 0
+      let largest =
+        parts.map { part in
+          part.isEmpty
+            ? 0 : abs(Double(part.count { labels[$0] == 0 }) / Double(part.count) - 1.0 / 3)
+        }.max() ?? 0
       if skew == 0.1 { #expect(largest > 0.3) }
       if skew == nil { #expect(largest < 0.15) }
     }
@@ -176,6 +214,24 @@ import Testing
         folder: scratch.folder, resumes: true)
     }
     try resume("a test of 1")
+    let other = TrainingSet(
+      labels: set.labels, classes: set.classes, channels: 1, height: 32, width: 32
+    ) { number, out in
+      set.withImage(number) { _ = out.initialize(from: $0) }
+      if number == 5 { out[77] += 0.25 }
+    }
+    #expect(throws: RunFolderError.otherOrigin(what: "pictures")) {
+      _ = try TrainingRun(
+        plan: plan, description: "a test of 1", set: other, images: Array(0..<8),
+        parameters: ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1),
+        folder: scratch.folder, resumes: true)
+    }
+    #expect(throws: RunFolderError.otherOrigin(what: "parameters to begin with")) {
+      _ = try TrainingRun(
+        plan: plan, description: "a test of 1", set: set, images: Array(0..<8),
+        parameters: ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 2),
+        folder: scratch.folder, resumes: true)
+    }
     #expect(throws: RunFolderError.otherTraining(theirs: "a test of 1", ours: "another")) {
       try resume("another")
     }
@@ -183,17 +239,14 @@ import Testing
       try intact.prefix(length).write(to: URL(filePath: path))
       #expect(throws: RunFolderError.self, "\(length) bytes") { try resume("a test of 1") }
     }
-    var generator = SystemRandomNumberGenerator()
-    for _ in 0..<200 {
+    // Every bit counts: in the header, in positions, in parameters and moments.
+    for at in stride(from: 0, to: intact.count, by: 509) {
       var damaged = intact
-      // In the header, where lengths and positions stand.
-      let at = Int.random(in: 0..<min(3000, damaged.count), using: &generator)
-      damaged[at] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+      damaged[at] ^= 1 << UInt8(at % 8)
       try damaged.write(to: URL(filePath: path))
-      do { try resume("a test of 1") } catch is RunFolderError {
-        // Refused; that it is read is as good, where the byte meant nothing.
-      }
+      #expect(throws: RunFolderError.self, "byte \(at)") { try resume("a test of 1") }
     }
+    // Spaces after the header mean nothing, so nothing is lost where one is damaged; everything else is refused.
     try intact.write(to: URL(filePath: path))
     try resume("a test of 1")
   }

@@ -5,7 +5,8 @@ import DeepHash
 struct BenchModelCommand: ToolCommand {
   static let configuration = CommandConfiguration(
     commandName: "model",
-    abstract: "Measure the network that makes hash codes: one picture, a batch, a step of training.",
+    abstract:
+      "Measure the network that makes hash codes: one picture, a batch, a step of training.",
     discussion: """
       Random parameters and pictures. A step of training is a forward pass, losses, a backward pass and \
       AdamW. 'make bench-model' measures PyTorch and ONNX Runtime in the same run.

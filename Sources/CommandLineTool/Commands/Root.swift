@@ -21,7 +21,8 @@ public struct SFMedIR: AsyncParsableCommand {
       UploadCommand.self, QueryCommand.self, GetCommand.self, RemoveCommand.self,
       ListCommand.self, StatusCommand.self, WhyCommand.self, EndangeredCommand.self,
       NodeCommand.self, QuotaCommand.self, KeysCommand.self, RPCCommand.self, DevCommand.self,
-      SegmentsCommand.self, ModelCommand.self, BenchCommand.self, PhantomCommand.self, VersionCommand.self,
+      SegmentsCommand.self, ModelCommand.self, BenchCommand.self, PhantomCommand.self,
+      VersionCommand.self,
     ])
 
   public init() {}

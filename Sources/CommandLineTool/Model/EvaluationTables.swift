@@ -60,7 +60,8 @@ struct EvaluationTables {
           ]
         }),
       Titled(
-        title: "\(dataset): mAP@\(Self.k), divided as information retrieval does; = over all orders of ties",
+        title:
+          "\(dataset): mAP@\(Self.k), divided as information retrieval does; = over all orders of ties",
         columns: Self.head + [
           .init("clean", .right), .init("clean =", .right), .init("targeted", .right),
           .init("targeted =", .right), .init("away", .right), .init("by chance", .right),
@@ -88,6 +89,13 @@ struct EvaluationTables {
         rows: rows.map { row in
           heading(row) + row.evaluation.clean.cuts.map { Self.fixed($0.precision) }
         }))
+    tables.append(
+      Titled(
+        title: "\(dataset): R@k of clean queries",
+        columns: Self.head + ks.map { .init("\($0)", .right) },
+        rows: rows.map { row in
+          heading(row) + row.evaluation.clean.cuts.map { Self.fixed($0.recall) }
+        }))
     if rows.contains(where: { $0.evaluation.targeted != nil }) {
       tables.append(
         Titled(
@@ -105,6 +113,10 @@ struct EvaluationTables {
     var notes = rows.map {
       "\($0.name): \($0.evaluation.queries) queries, \($0.evaluation.database) in the database"
         + ($0.evaluation.targeted.map { ", \($0.queries) attacked" } ?? "")
+        + ($0.evaluation.attack.map {
+          " in \(Units.count($0.steps, "step")) of \(Units.fixed(Double($0.stepSize) * 255, digits: 0))/255 within "
+            + "\(Units.fixed(Double($0.radius) * 255, digits: 0))/255"
+        } ?? "")
         + ", classes differ in at least \(ClassCodes.smallestDistance($0.evaluation.classCodes)) bits"
     }
     if rows.contains(where: { $0.split == .random }) {
@@ -118,7 +130,8 @@ struct EvaluationTables {
   var markdown: String {
     var text = ""
     for table in tables {
-      text += "**\(table.title)**\n\n| " + table.columns.map(\.title).joined(separator: " | ") + " |\n|"
+      text +=
+        "**\(table.title)**\n\n| " + table.columns.map(\.title).joined(separator: " | ") + " |\n|"
       text += table.columns.map { $0.alignment == .right ? "---:|" : "---|" }.joined() + "\n"
       for row in table.rows { text += "| " + row.joined(separator: " | ") + " |\n" }
       text += "\n"
@@ -127,7 +140,6 @@ struct EvaluationTables {
   }
 
   var svg: String {
-    var charts: [Chart] = []
     var recall = Chart(
       title: "\(dataset): precision over recall", horizontal: "recall", vertical: "precision")
     var precision = Chart(
@@ -146,8 +158,7 @@ struct EvaluationTables {
     recall.verticalRange = 0...1
     recall.horizontalRange = 0...1
     precision.verticalRange = 0...1
-    charts = [recall, precision]
-    return Chart.page(charts)
+    return Chart.page([recall, precision])
   }
 
   static func line(_ row: ModelEvalCommand.Row, dataset: String) -> JSONObject {
@@ -175,6 +186,9 @@ struct EvaluationTables {
     add("shuffled_", evaluation.shuffled)
     if let targeted = evaluation.targeted {
       line["attacked_queries"] = JSONValue(targeted.queries)
+      line["attack_steps"] = JSONValue(evaluation.attack?.steps ?? 0)
+      line["attack_radius"] = .number(Double(evaluation.attack?.radius ?? 0))
+      line["attack_seed"] = JSONValue(evaluation.seed)
       line["attack_linf"] = .number(targeted.perturbation.largest)
       line["attack_l2"] = .number(targeted.perturbation.length)
       line["attack_mse"] = .number(targeted.perturbation.meanSquare)

@@ -7,7 +7,8 @@ import Imaging
 struct ModelAttackCommand: ToolCommand {
   static let configuration = CommandConfiguration(
     commandName: "attack",
-    abstract: "Change a picture so that a search goes wrong, and show what it finds before and after.",
+    abstract:
+      "Change a picture so that a search goes wrong, and show what it finds before and after.",
     discussion: """
       The database is the training pictures of --data. Without --towards the attack leads away from the code \
       of the picture's class, or where that is not known from the picture's own code.
@@ -29,14 +30,18 @@ struct ModelAttackCommand: ToolCommand {
   @Option(help: ArgumentHelp("A class that the search is to find instead.", valueName: "class"))
   var towards: String?
   @Option(help: ArgumentHelp("The picture's own class.", valueName: "class")) var label: String?
-  @Option(help: "Which pictures are the database: group or random (default: as the model was trained).")
+  @Option(
+    help: "Which pictures are the database: group or random (default: as the model was trained).")
   var split: SplitProtocol?
   @Option(name: .customShort("k"), help: "Results.") var k = 5
   @Option(help: "Steps of the attack.") var steps = 100
   @Option(help: ArgumentHelp("Largest change of a pixel.", valueName: "255ths")) var radius = 8.0
   @Option(help: ArgumentHelp("Draw results before and after there, as PNG.", valueName: "file"))
   var montage: String?
-  @Option(help: ArgumentHelp("Write the changed picture there, as the network sees it, as PNG.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "Write the changed picture there, as PNG of the network's size: rounded to 8 bits, and no longer quite what was attacked.",
+      valueName: "file"))
   var out: String?
   @Option(help: "Of the starting point.") var seed: UInt64 = 5
 
@@ -61,11 +66,14 @@ struct ModelAttackCommand: ToolCommand {
   }
 
   private func attack(_ output: Output) throws {
-    let file = try ModelFile(path: model)
+    let file = try ModelFile(
+      safetensors: Files.contents(of: model, limitBytes: ModelFile.maximumBytes))
+    try file.checkMakesCodes()
     guard let split = split ?? file.split else {
-      throw CommandFailure(.badInput, "\(model) does not say its split", advice: "say it with --split")
+      throw CommandFailure(
+        .badInput, "\(model) does not say its split", advice: "say it with --split")
     }
-    let folder = try PictureFolder(directory: data, split: split, seed: 1)
+    let folder = try PictureFolder(directory: data, split: split, seed: file.splitSeed)
     let set = try folder.load(side: file.side)
     let query = try Montages.picture(ofFile: image)
     let pixels = ModelInput.pixels(query, side: file.side)
@@ -190,7 +198,10 @@ struct ModelAttackCommand: ToolCommand {
     let bits = before.code.hammingDistance(to: after.code)
     let change: [Card] = [
       (changed, 0, bits, "changed picture"),
-      (Self.image(differences.map { Float(0.5 + $0 * 255 / (2 * radius)) }, side), 0, bits, "change, magnified"),
+      (
+        Self.image(differences.map { Float(0.5 + $0 * 255 / (2 * radius)) }, side), 0, bits,
+        "change, magnified"
+      ),
     ]
     return Montage.render(
       query: query, results: cards(before, "before") + change + cards(after, "after"),

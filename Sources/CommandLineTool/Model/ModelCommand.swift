@@ -12,7 +12,8 @@ struct ModelCommand: AsyncParsableCommand {
         sfmedir model train --data tmri/ --split group --bits 16 --out run/
         sfmedir model eval run/adversarial-16.safetensors --data tmri/
       """,
-    subcommands: [ModelTrainCommand.self, ModelEvalCommand.self, ModelInfoCommand.self,
+    subcommands: [
+      ModelTrainCommand.self, ModelEvalCommand.self, ModelInfoCommand.self,
       ModelAttackCommand.self,
     ])
 }
@@ -22,22 +23,32 @@ extension CommandFailure {
   init(model error: any Error) {
     switch error {
     case let error as PictureFolderError:
-      if case .unreadable = error { self.init(.inputOutput, error.description) } else {
+      if case .unreadable = error {
+        self.init(.inputOutput, error.description)
+      } else {
         self.init(.badInput, error.description)
       }
     case let error as TrainingError:
-      if case .notFinite = error { self.init(.someFailed, error.description) } else {
+      if case .notFinite = error {
+        self.init(.someFailed, error.description)
+      } else {
         self.init(.badInput, error.description)
       }
     case let error as RunFolderError:
       switch error {
       case .disk(let text): self.init(.inputOutput, text)
       case .damagedCheckpoint: self.init(.badInput, error.description)
-      case .otherTraining:
+      case .otherTraining, .otherOrigin:
         self.init(
           .badInput, error.description,
-          advice: "give the options that it was begun with, or another folder with --out")
+          advice: "give what it was begun with, or another folder with --out")
+      case .inUse:
+        self.init(
+          .badInput, error.description,
+          advice: "go on with it with --resume, or take another folder with --out")
       }
+    case let error as ModelFileError: self.init(.badInput, error.description)
+    case let error as SafetensorsError: self.init(.badInput, error.description)
     case let error as ConvNeXtError: self.init(.badInput, error.description)
     default: self.init(error)
     }

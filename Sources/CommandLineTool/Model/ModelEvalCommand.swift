@@ -24,7 +24,8 @@ struct ModelEvalCommand: ToolCommand {
       database, queries (how many), map_at_100, map_at_1000, adversarial_map_at_100 (under the \
       targeted attack, by the true label), targeted_map_at_100 (by the label that the attacker wanted), \
       nontargeted_map_at_100, the same with _retrieval (divided as information retrieval does) and \
-      _tie_aware, shuffled_map_at_100, pixel_accuracy, pixel_map_at_100, attack_linf, attack_l2, attack_mse, \
+      _tie_aware, shuffled_map_at_100, pixel_accuracy, pixel_map_at_100, attack_linf, attack_l2, attack_mse, attack_steps, \
+      attack_radius, attack_seed, \
       smallest_class_distance, cuts (for each k: k, precision, recall, map), radii (for each Hamming \
       radius: radius, precision, recall).
 
@@ -43,7 +44,8 @@ struct ModelEvalCommand: ToolCommand {
   @Option(help: ArgumentHelp("Attack so many queries only.", valueName: "count"))
   var attackQueries: Int?
   @Option(help: ArgumentHelp("Write the tables there.", valueName: "file")) var markdown: String?
-  @Option(help: ArgumentHelp("Write precision over recall and over k there, as SVG.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Write precision over recall and over k there, as SVG.", valueName: "file"))
   var plot: String?
   @Option(help: "Of the attackers' wishes and starting points.") var seed: UInt64 = 5
   @Option(help: ArgumentHelp("Threads (default: one a core).", valueName: "count"))
@@ -89,17 +91,26 @@ struct ModelEvalCommand: ToolCommand {
     var rows: [Row] = []
     var sets: [String: (PictureFolder, TrainingSet)] = [:]
     for path in models {
-      try Task.checkCancellation()
-      let model = try ModelFile(path: path)
+      if Interruption.happened { throw CancellationError() }
+      let model = try ModelFile(
+        safetensors: Files.contents(of: path, limitBytes: ModelFile.maximumBytes))
+      try model.checkMakesCodes()
       guard let split = split ?? model.split else {
         throw CommandFailure(
           .badInput, "\(path) does not say which split it was trained on",
           advice: "say which with --split")
       }
-      let key = "\(split.rawValue) \(model.side)"
+      if let own = model.split, own != split {
+        output.remark(
+          "\(path) was trained on the \(own.rawValue) split: by the other one it is asked for pictures that it has learned"
+        )
+      }
+      let key = "\(split.rawValue) \(model.splitSeed) \(model.side)"
       let (folder, set) =
-        try sets[key] ?? {
-          let folder = try PictureFolder(directory: data, split: split, seed: 1)
+        try sets[key]
+        ?? {
+          let folder = try PictureFolder(
+            directory: data, split: split, seed: model.splitSeed)
           return (folder, try folder.load(side: model.side))
         }()
       sets[key] = (folder, set)
@@ -109,11 +120,13 @@ struct ModelEvalCommand: ToolCommand {
       options.attackedQueries = attackQueries
       options.attack?.steps = attackSteps
       if attackSteps == 0 { options.attack = nil }
+      options.isCancelled = { Interruption.happened }
       let evaluation = try ModelEvaluation(model, set: set, folder: folder, options: options) {
         output.remark("\(path): \($0)")
       }
       let row = Row(path: path, model: model, split: split, evaluation: evaluation)
-      output.emit(EvaluationTables.line(row, dataset: Files.lastComponent(of: Files.absolute(data))))
+      output.emit(
+        EvaluationTables.line(row, dataset: Files.lastComponent(of: Files.absolute(data))))
       rows.append(row)
     }
     return rows
@@ -122,7 +135,9 @@ struct ModelEvalCommand: ToolCommand {
 
 /// Hours of computing do not belong on a cooperative thread.
 enum Heavy {
-  static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+  static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws
+    -> Value
+  {
     try await withCheckedThrowingContinuation { continuation in
       let failure = startDetachedThread { continuation.resume(with: Result { try body() }) }
       if failure != 0 {

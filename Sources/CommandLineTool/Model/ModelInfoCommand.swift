@@ -57,7 +57,9 @@ struct ModelInfoCommand: ToolCommand {
     table.add(["input", "\(file.side) x \(file.side) pixels"])
     table.add(["code", "\(configuration.bits) bits"])
     table.add(["parameters", "\(file.parameters.count)"])
-    table.add(["multiply-adds", "\(Units.fixed(Double(operations) / 1e6, digits: 1)) million a picture"])
+    table.add([
+      "multiply-adds", "\(Units.fixed(Double(operations) / 1e6, digits: 1)) million a picture",
+    ])
     for (name, value) in [
       ("pictures", file.metadata[field.dataset]), ("split", file.metadata[field.split]),
       ("trained on", file.metadata[field.stage].map { $0 + " pictures" }),

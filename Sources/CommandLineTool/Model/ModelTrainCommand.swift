@@ -20,7 +20,7 @@ struct ModelTrainCommand: ToolCommand {
       CLASS/ with files. Pictures of any size are fitted into a square, as uploads are.
 
       OUT gets log.jsonl, checkpoint.safetensors (every two minutes, and at Ctrl-C) and a model for each stage \
-      and length of code. The same options, seed and threads give the same models; --resume goes on \
+      and length of code; it has to be empty, or hold a training that --resume goes on with. The same options, seed and threads give the same models; --resume goes on \
       from the checkpoint as if nothing had happened.
 
       EXAMPLE
@@ -101,8 +101,13 @@ struct ModelTrainCommand: ToolCommand {
     }
     guard (0...100_000).contains(epochs), (0...100_000).contains(adversarialEpochs),
       epochs + adversarialEpochs > 0
-    else { throw ValidationError("--epochs and --adversarial-epochs are 0 or more, and not both 0") }
+    else {
+      throw ValidationError("--epochs and --adversarial-epochs are 0 or more, and not both 0")
+    }
     guard (1...64).contains(threads ?? 1) else { throw ValidationError("--threads is 1 to 64") }
+    guard (0.01...1e6).contains(minutes ?? 1) else {
+      throw ValidationError("--minutes is 0.01 to 1000000")
+    }
   }
 
   // MARK: - The plan
@@ -167,7 +172,9 @@ struct ModelTrainCommand: ToolCommand {
     let runFolder = try RunFolder(path: out)
     let parameters =
       try `init`.map {
-        try ModelFile(path: $0).adapted(
+        try ModelFile(
+          safetensors: Files.contents(of: $0, limitBytes: ModelFile.maximumBytes)
+        ).adapted(
           to: plan.configuration, layerScale: plan.layerScale, seed: seed)
       }
       ?? ConvNeXt.initialParameters(
@@ -191,7 +198,8 @@ struct ModelTrainCommand: ToolCommand {
     if let plot { try Files.write([UInt8](LossCurves.svg(try runFolder.log()).utf8), to: plot) }
     if case .interrupted = outcome {
       progress.end()
-      output.remark("stopped: '--resume' with the same options goes on from \(runFolder.checkpointPath)")
+      output.remark(
+        "stopped: '--resume' with the same options goes on from \(runFolder.checkpointPath)")
       return .interrupted
     }
     return .success
@@ -209,7 +217,8 @@ struct ModelTrainCommand: ToolCommand {
       metadata: [
         ModelFile.Field.side: "\(size)", ModelFile.Field.classes: classes,
         ModelFile.Field.dataset: Files.lastComponent(of: Files.absolute(data)),
-        ModelFile.Field.split: split.rawValue, ModelFile.Field.stage: stage.name,
+        ModelFile.Field.split: split.rawValue, ModelFile.Field.splitSeed: "\(seed)",
+        ModelFile.Field.stage: stage.name,
         ModelFile.Field.training: description(plan),
         ModelFile.Field.preprocessing:
           "grey, fitted into a square with its aspect kept, black around it, 0 to 1",

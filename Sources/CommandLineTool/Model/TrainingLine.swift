@@ -6,7 +6,8 @@ final class TrainingLine {
   private let output: Output
   private var lastDraw: UInt64 = 0
   private var isDrawn = false
-  private var began: (nanoseconds: UInt64, epochs: Double)?
+  private var lastLeft = ""
+  private var began: (nanoseconds: UInt64, done: Double)?
   private let clock = SystemClock()
   private static let drawNanoseconds: UInt64 = 200_000_000
 
@@ -14,7 +15,8 @@ final class TrainingLine {
 
   static func text(_ report: EpochReport) -> String {
     let width = "\(report.epochs)".count
-    let epoch = String(repeating: " ", count: max(0, width - "\(report.epoch)".count)) + "\(report.epoch)"
+    let epoch =
+      String(repeating: " ", count: max(0, width - "\(report.epoch)".count)) + "\(report.epoch)"
     var text = "\(report.stage) \(epoch)/\(report.epochs)"
     text += "  loss \(Units.fixed(report.loss, digits: 4))"
     text += "  ori \(Units.fixed(report.original, digits: 4))"
@@ -27,26 +29,27 @@ final class TrainingLine {
 
   func show(_ state: TrainingProgress) {
     let now = clock.monotonicNanoseconds()
-    if began == nil { began = (now, state.doneEpochs) }
-    guard output.errorIsTerminal, !output.json, now - lastDraw > Self.drawNanoseconds else { return }
+    if began == nil { began = (now, state.done) }
+    lastLeft = left(state, now: now)
+    guard output.errorIsTerminal, !output.json, now - lastDraw > Self.drawNanoseconds else {
+      return
+    }
     lastDraw = now
-    let line = Self.text(state.report) + left(state, now: now)
+    let line = Self.text(state.report) + lastLeft
     output.writeProgress("\r\u{1B}[K" + String(line.prefix(max(0, output.terminalWidth - 1))))
     isDrawn = true
   }
 
-  private var lastState: (now: UInt64, doneEpochs: Double, allEpochs: Double)?
-
+  /// Of the whole run, by how long it took so far.
   private func left(_ state: TrainingProgress, now: UInt64) -> String {
-    guard let began, state.doneEpochs > began.epochs else { return "" }
-    let pace = Double(now - began.nanoseconds) / (state.doneEpochs - began.epochs)
-    return "  "
-      + Units.duration(seconds: (state.allEpochs - state.doneEpochs) * pace / 1e9) + " left"
+    guard let began, state.done > began.done else { return "" }
+    let pace = Double(now - began.nanoseconds) / (state.done - began.done)
+    return "  " + Units.duration(seconds: (1 - state.done) * pace / 1e9) + " left"
   }
 
   func done(_ report: EpochReport) {
     end()
-    output.remark(Self.text(report) + "  \(Units.duration(seconds: report.seconds))")
+    output.remark(Self.text(report) + "  \(Units.duration(seconds: report.seconds))" + lastLeft)
     output.emit([
       "type": "epoch", "stage": .string(report.stage), "epoch": JSONValue(report.epoch),
       "epochs": JSONValue(report.epochs), "client": JSONValue(report.client),

@@ -21,11 +21,12 @@ struct LearningOptions: ParsableArguments, Sendable {
     guard rate > 0, rate <= 10, (adversarialRate ?? 1) > 0, (adversarialRate ?? 1) <= 10 else {
       throw ValidationError("a learning rate is above 0 and at most 10")
     }
-    guard (0...1).contains(weightDecay), clip > 0, (0..<1).contains(dropPath),
-      (0..<1).contains(averageDecay), warmUp >= 0, layerScale > 0
+    guard (0...1).contains(weightDecay), (1e-6...1e6).contains(clip), (0..<1).contains(dropPath),
+      (0..<1).contains(averageDecay), (0...1e6).contains(warmUp), (1e-9...10).contains(layerScale)
     else {
       throw ValidationError(
-        "--weight-decay is 0 to 1, --drop-path and --average-decay below 1, --clip and --layer-scale above 0")
+        "--weight-decay is 0 to 1, --drop-path and --average-decay below 1, --warm-up 0 to 1000000, --clip and --layer-scale above 0"
+      )
     }
   }
 
@@ -68,7 +69,8 @@ struct LossOptions: ParsableArguments, Sendable {
   var attackRadius = 8.0
 
   func validate() throws {
-    guard lambda >= 0, phi >= 0, chi >= 0, warmEpochs >= 0 else {
+    guard [lambda, phi, chi].allSatisfy((0...1e6).contains), (0...1_000_000).contains(warmEpochs)
+    else {
       throw ValidationError("--lambda, --phi, --chi and --warm-epochs are 0 or more")
     }
     guard (1...1000).contains(attackSteps), attackStepSize > 0, attackRadius > 0,
@@ -150,9 +152,10 @@ struct FederationOptions: ParsableArguments, Sendable {
   var proximity = 0.0
 
   func validate() throws {
-    guard (1...1000).contains(clients), fraction > 0, fraction <= 1, (1...1000).contains(localEpochs)
+    guard (1...1000).contains(clients), fraction > 0, fraction <= 1,
+      (1...1000).contains(localEpochs)
     else { throw ValidationError("--clients is 1 to 1000, --fraction above 0 and at most 1") }
-    guard (labelSkew ?? 1) > 0, (labelSkew ?? 1) <= 1e6, proximity >= 0 else {
+    guard (1e-6...1e6).contains(labelSkew ?? 1), (0...1e6).contains(proximity) else {
       throw ValidationError("--label-skew is above 0, --proximity 0 or more")
     }
   }
@@ -166,10 +169,8 @@ struct FederationOptions: ParsableArguments, Sendable {
   }
 
   var description: String {
-    clients == 1
-      ? ""
-      : "--clients \(clients) --fraction \(fraction) --local-epochs \(localEpochs)"
-        + (unweighted ? " --unweighted" : "") + (labelSkew.map { " --label-skew \($0)" } ?? "")
-        + " --proximity \(proximity)"
+    "--clients \(clients) --fraction \(fraction) --local-epochs \(localEpochs)"
+      + (unweighted ? " --unweighted" : "") + (labelSkew.map { " --label-skew \($0)" } ?? "")
+      + " --proximity \(proximity)"
   }
 }

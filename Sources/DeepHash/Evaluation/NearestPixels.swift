@@ -80,7 +80,8 @@ public struct NearestPixels: Sendable {
             var sum: Float = 0
             for row in 0..<rows {
               for column in 0..<columns {
-                sum += image[(plane * set.height + y * rows + row) * set.width + x * columns + column]
+                sum +=
+                  image[(plane * set.height + y * rows + row) * set.width + x * columns + column]
               }
             }
             out[(plane * side + y) * side + x] = sum / Float(rows * columns)

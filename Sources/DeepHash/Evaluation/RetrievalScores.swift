@@ -76,7 +76,9 @@ public struct RetrievalScores: Sendable {
       }
       // Where each distance begins in the ranking; items of the same keep the order of ties.
       var next = [Int](repeating: 0, count: bits + 1)
-      for distance in 1..<(bits + 1) { next[distance] = next[distance - 1] + groups[distance - 1].items }
+      for distance in 1..<(bits + 1) {
+        next[distance] = next[distance - 1] + groups[distance - 1].items
+      }
       for (at, item) in items.enumerated() {
         let place = next[distances[at]]
         next[distances[at]] += 1

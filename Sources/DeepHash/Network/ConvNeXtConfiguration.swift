@@ -18,7 +18,7 @@ public struct ConvNeXtConfiguration: Hashable, Sendable {
   static let maximumChannels = 16
   static let maximumDepth = 64
   static let maximumWidth = 4096
-  static let maximumOutputs = 256
+  static let maximumOutputs = 1 << 15
 
   public init(channels: Int, depths: [Int], dims: [Int], bits: Int) throws(ConvNeXtError) {
     func check(_ holds: Bool, _ reason: String) throws(ConvNeXtError) {

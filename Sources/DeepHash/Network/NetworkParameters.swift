@@ -49,7 +49,9 @@ final class NetworkParameters: @unchecked Sendable {
   func fold(lanes: Int) {
     foldAll()
     Lane.inParallel(lanes) { [self] lane in
-      for linear in Lane.share(of: map.linears.count, lane: lane, lanes: lanes).map({ map.linears[$0] }) {
+      for linear in Lane.share(of: map.linears.count, lane: lane, lanes: lanes).map({
+        map.linears[$0]
+      }) {
         makePanels(of: linear)
       }
     }

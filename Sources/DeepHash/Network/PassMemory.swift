@@ -87,7 +87,8 @@ final class PassMemory {
     func tile(_ extent: ImageExtent) -> ImageExtent { extent.with(count: extent.tileImages) }
 
     let state = reserve(largest { $0.elements })
-    let gradients = isKept ? (reserve(largest { $0.elements }), reserve(largest { $0.elements })) : (0, 0)
+    let gradients =
+      isKept ? (reserve(largest { $0.elements }), reserve(largest { $0.elements })) : (0, 0)
     let patchElements = zip(extents, extents.dropFirst()).map { $1.rows * 4 * $0.channels }
     let stemPatchElements = extents[0].rows * 16 * capacity.channels
     let patches = reserve(max(stemPatchElements, patchElements.max() ?? 0))

@@ -1,3 +1,5 @@
+internal import Base
+
 /// How the codes of the classes come about, towards which training pulls and attacks push.
 public enum ClassCodes {
   /// The context-aware code of each class (SAAT's mainstay code; paper, Eq. 1): sign(mean of its codes - mean of all
@@ -22,18 +24,42 @@ public enum ClassCodes {
     }
   }
 
-  /// Codes as far apart as codes of as many classes can be: [class][l], +1 or -1.
+  /// Codes far apart from one another: [class][l], +1 or -1. There have to be that many codes of l bits.
   ///
-  /// Rows of a Hadamard matrix without its constant column, repeated to the length: of m - 1 bits, m the next power of
-  /// two, any two differ in m / 2 (Plotkin's bound). Columns are taken in order, so that a few of a repetition still differ.
+  /// Where the length suffices, rows of a Hadamard matrix without its constant column, repeated to the length: of m - 1 bits, m the next
+  /// power of two, any two differ in m / 2, which is the most that is possible (Plotkin's bound). For more classes each code is
+  /// the one of many drawn, always the same, that is farthest from those before it.
   public static func equidistant(classes: Int, bits: Int) -> [[Float]] {
     var order = 2
     while order < classes { order *= 2 }
+    if order - 1 > bits { return farthest(classes: classes, bits: bits) }
     return (0..<classes).map { row in
       (0..<bits).map { bit in
         ((row & (bit % (order - 1) + 1)).nonzeroBitCount & 1) == 0 ? 1 : -1
       }
     }
+  }
+
+  /// Codes of fewer bits are all looked at, of others so many.
+  private static let lookedAtBits = 12
+
+  private static func farthest(classes: Int, bits: Int) -> [[Float]] {
+    let mask = bits == 64 ? UInt64.max : 1 << UInt64(bits) - 1
+    var dice = SplitMix64(seed: UInt64(bits))
+    let candidates =
+      bits <= lookedAtBits
+      ? Array(0...mask) : (0..<1 << lookedAtBits).map { _ in dice.next() & mask }
+    var distances = [Int](repeating: .max, count: candidates.count)
+    var chosen: [UInt64] = []
+    for _ in 0..<classes {
+      let best = distances.indices.max { distances[$0] < distances[$1] } ?? 0
+      let code = candidates[best]
+      chosen.append(code)
+      for at in candidates.indices {
+        distances[at] = min(distances[at], (candidates[at] ^ code).nonzeroBitCount)
+      }
+    }
+    return chosen.map { code in (0..<bits).map { code >> UInt64($0) & 1 == 1 ? 1 : -1 } }
   }
 
   /// The smallest number of bits in which two of the codes differ.

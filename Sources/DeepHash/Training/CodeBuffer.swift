@@ -78,7 +78,9 @@ public struct CodeBuffer: Sendable {
       let value = Int64(units[begin + bit])
       sumUnits[label][bit] += sign * value
       signSums[label][bit] += Int(sign) * (value >= 0 ? 1 : -1)
-      for other in 0..<bits { momentUnits[bit * bits + other] += sign * value * Int64(units[begin + other]) }
+      for other in 0..<bits {
+        momentUnits[bit * bits + other] += sign * value * Int64(units[begin + other])
+      }
     }
   }
 }

@@ -23,7 +23,7 @@ public struct HashAttack: Sendable, Equatable {
   }
 
   /// tanh(alpha f) stands for the code: alpha is 0.1 for half of the steps, then .2, .3, .5, .7 and 1 for a tenth each.
-  static func alpha(step: Int, of steps: Int) -> Float {
+  package static func alpha(step: Int, of steps: Int) -> Float {
     let half = steps / 2
     guard step >= half else { return 0.1 }
     return [0.2, 0.3, 0.5, 0.7, 1][min(4, (step - half) * 10 / max(steps, 1))]
@@ -37,10 +37,12 @@ public struct HashAttack: Sendable, Equatable {
   ///   - images: numbers of pictures of the set.
   ///   - codes: for each of them, the code to come close to or to leave: [count][l].
   ///   - seed: of the random start.
+  ///   - isCancelled: asked before each step; what then comes back was not attacked to the end.
   public func run(
     against network: TrainableNetwork, on set: TrainingSet, images: [Int], codes: [[Float]],
-    direction: Direction, seed: UInt64
+    direction: Direction, seed: UInt64, isCancelled: @escaping @Sendable () -> Bool = { false }
   ) -> [Float] {
+    network.checkFits(set)
     precondition(images.count == codes.count, "\(images.count) images, \(codes.count) codes")
     let (elements, bits) = (network.imageElements, network.configuration.bits)
     let sign: Float = direction == .towards ? 1 : -1
@@ -55,7 +57,8 @@ public struct HashAttack: Sendable, Equatable {
           let range = first..<min(first + Self.passImages, share.upperBound)
           let clean = lane.scratch(TrainableNetwork.Scratch.images, count: range.count * elements)
           for (at, image) in range.enumerated() {
-            clean.advanced(by: at * elements).update(from: set.image(images[image]), count: elements)
+            clean.advanced(by: at * elements).update(
+              from: set.image(images[image]), count: elements)
           }
           let moved = adversarial.pointer + first * elements
           for (at, image) in range.enumerated() {
@@ -64,7 +67,7 @@ public struct HashAttack: Sendable, Equatable {
               clean + at * elements, moved + at * elements, count: elements, radius: radius,
               dice: &dice)
           }
-          for step in 0..<steps {
+          for step in 0..<steps where !isCancelled() {
             let alpha = Self.alpha(step: step, of: steps)
             let gradient = lane.scratch(
               TrainableNetwork.Scratch.imageGradient, count: range.count * elements)

@@ -1,6 +1,6 @@
 internal import Glibc
 
-/// The losses of a batch (ALGORITHMS in `docs/design/training.md`; paper, Eq. 3 to 6, as corrected there).
+/// The losses of a batch (`docs/design/training.md`; paper, Eq. 3 to 6, as `docs/divergence.md` corrects them).
 public struct HashLoss: Sendable {
   /// What L_ori is.
   public enum Original: String, Sendable, CaseIterable {
@@ -98,7 +98,8 @@ public struct HashLoss: Sendable {
     }
 
     for bit in 0..<bits {
-      let mean = stride(from: bit, to: count * bits, by: bits).reduce(0) { $0 + codesOfBatch[$1] } * share
+      let mean =
+        stride(from: bit, to: count * bits, by: bits).reduce(0) { $0 + codesOfBatch[$1] } * share
       terms.balance += mean * mean / Double(bits)
       let slope = chi * 2 * mean * share / Double(bits)
       for image in 0..<count { slopes[image * bits + bit] += slope }

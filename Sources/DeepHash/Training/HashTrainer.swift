@@ -35,17 +35,17 @@ public final class HashTrainer {
     public var rate: Double
   }
 
-  /// - Parameter images: numbers of pictures of the set; others are never looked at.
+  /// - Parameters:
+  ///   - images: numbers of pictures of the set; others are never looked at.
+  ///   - codes: M, where a federation has agreed on it: [head][class][l].
   public init(
-    network: TrainableNetwork, set: TrainingSet, images: [Int], recipe: TrainingRecipe
+    network: TrainableNetwork, set: TrainingSet, images: [Int], recipe: TrainingRecipe,
+    codes: [[[Float]]]? = nil
   ) throws(TrainingError) {
     precondition(
       network.configuration.bits == recipe.outputCount,
       "\(network.configuration.bits) outputs for heads of \(recipe.heads)")
-    precondition(
-      network.height == set.height && network.width == set.width
-        && network.configuration.channels == set.channels,
-      "a network of \(network.extent(1)) for pictures of \(set.channels) x \(set.height) x \(set.width)")
+    network.checkFits(set)
     guard images.count >= recipe.batchSize else {
       throw .tooFewImages(count: images.count, batchSize: recipe.batchSize)
     }
@@ -60,22 +60,49 @@ public final class HashTrainer {
     (outputs, gradients) = (FloatBuffer(count: count), FloatBuffer(count: count))
     let labels = images.map { set.labels[$0] }
     let classes = set.classes.count
-    codes = []
+    if let codes {
+      self.codes = codes
+    } else {
+      self.codes = try Self.initialCodes(network, set, images, recipe)
+    }
     buffers = []
-    let current = recipe.classCodes == .frozen ? network.outputs(of: set, images: images) : []
+    // Where there are no warm epochs, the buffer begins with what the network gives.
+    let outputs =
+      recipe.classCodes == .refreshed && !recipe.beginsWithEquidistantCodes
+      ? network.outputs(of: set, images: images) : []
     var first = 0
-    for bits in recipe.heads {
-      var codes = ClassCodes.equidistant(classes: classes, bits: bits)
-      if recipe.classCodes == .frozen {
-        codes = Self.mainstay(
-          current, head: first..<first + bits, of: recipe.outputCount, labels: labels,
-          classes: classes)
-      }
-      self.codes.append(codes)
-      buffers.append(
-        CodeBuffer(
-          values: labels.flatMap { codes[$0] }, bits: bits, labels: labels, classes: classes))
+    for (head, bits) in recipe.heads.enumerated() {
+      let values =
+        outputs.isEmpty
+        ? labels.flatMap { self.codes[head][$0] }
+        : labels.indices.flatMap { image in
+          (first..<first + bits).map { tanh(outputs[image * recipe.outputCount + $0]) }
+        }
+      buffers.append(CodeBuffer(values: values, bits: bits, labels: labels, classes: classes))
       first += bits
+    }
+  }
+
+  /// M as a stage begins: [head][class][l].
+  /// - Parameter images: all that have a part in it; in a federation those of all clients.
+  public static func initialCodes(
+    _ network: TrainableNetwork, _ set: TrainingSet, _ images: [Int], _ recipe: TrainingRecipe
+  ) throws(TrainingError) -> [[[Float]]] {
+    let classes = set.classes.count
+    if let bits = recipe.heads.first(where: { $0 < 31 && 1 << $0 < classes }) {
+      throw .tooManyClasses(count: classes, bits: bits)
+    }
+    guard recipe.classCodes == .frozen else {
+      return recipe.heads.map { ClassCodes.equidistant(classes: classes, bits: $0) }
+    }
+    let outputs = network.outputs(of: set, images: images)
+    let labels = images.map { set.labels[$0] }
+    var first = 0
+    return recipe.heads.map { bits in
+      defer { first += bits }
+      return mainstay(
+        outputs, head: first..<first + bits, of: recipe.outputCount, labels: labels,
+        classes: classes)
     }
   }
 
@@ -195,10 +222,9 @@ public final class HashTrainer {
   ) throws(TrainingError) -> Step {
     let number = epoch * batchesPerEpoch + batch
     let labels = members.map { set.labels[images[$0]] }
-    refreshCodes(epoch: epoch, agreed: agreesOnCodes)
     forward(members, labels, number: number)
     refreshBuffers(members, epoch: epoch)
-    if !agreesOnCodes { refreshCodes(epoch: epoch, agreed: false) }
+    if recipe.classCodes == .refreshed && !agreesOnCodes { codes = buffers.map(\.mainstay) }
     let terms = loss(labels)
     guard terms.total.isFinite else {
       throw .notFinite(what: "loss", epoch: epoch, batch: batch)
@@ -234,14 +260,10 @@ public final class HashTrainer {
     for at in origin.indices { gradient[at] += mu * (values[at] - origin[at]) }
   }
 
-  private func refreshCodes(epoch: Int, agreed: Bool) {
-    guard recipe.classCodes == .refreshed, !agreed else { return }
-    codes = buffers.map(\.mainstay)
-  }
-
   /// The buffer takes the codes that the network has just given of the batch.
   private func refreshBuffers(_ members: [Int], epoch: Int) {
-    guard recipe.classCodes == .refreshed, recipe.attack != nil || epoch >= recipe.warmEpochs
+    guard recipe.classCodes == .refreshed,
+      !recipe.beginsWithEquidistantCodes || epoch >= recipe.warmEpochs
     else { return }
     let width = recipe.outputCount
     var first = 0
@@ -263,7 +285,8 @@ public final class HashTrainer {
   private func forward(_ members: [Int], _ labels: [Int], number: Int) {
     let work = Work(
       members: members.map { images[$0] }, labels: labels, number: number, codes: codes,
-      outputs: outputs.pointer, adversarialOutputs: outputs.pointer + members.count * recipe.outputCount)
+      outputs: outputs.pointer,
+      adversarialOutputs: outputs.pointer + members.count * recipe.outputCount)
     let (network, set, recipe) = (network, set, recipe)
     Lane.inParallel(lanes) { lane in
       Self.forward(work, lane: lane, network: network, set: set, recipe: recipe)
@@ -305,7 +328,8 @@ public final class HashTrainer {
     let outputs = lane.scratch(TrainableNetwork.Scratch.outputs, count: count * width)
     network.forward(
       lane: lane, images: clean, count: count, outputs: outputs,
-      branchFactors: branchFactors(share, copies: copies, work, lane: lane, network: network, recipe))
+      branchFactors: branchFactors(
+        share, copies: copies, work, lane: lane, network: network, recipe))
     (work.outputs + share.lowerBound * width).update(from: outputs, count: share.count * width)
     if copies == 2 {
       (work.adversarialOutputs + share.lowerBound * width).update(
@@ -329,7 +353,8 @@ public final class HashTrainer {
     let gradient = lane.scratch(
       TrainableNetwork.Scratch.imageGradient, count: share.count * elements)
     for _ in 0..<attack.steps {
-      network.imageGradient(lane: lane, images: moved, count: share.count, into: gradient) { outputs in
+      network.imageGradient(lane: lane, images: moved, count: share.count, into: gradient) {
+        outputs in
         for (at, member) in share.enumerated() {
           var first = 0
           for (head, bits) in recipe.heads.enumerated() {

@@ -15,7 +15,9 @@ extension TrainableNetwork {
     let shares = lanes.indices.map { Lane.share(of: count, lane: $0, lanes: laneCount) }
     func factors(_ share: Range<Int>) -> [Float]? {
       branchFactors.map { all in
-        (0..<blockCount).flatMap { all[$0 * count + share.lowerBound..<$0 * count + share.upperBound] }
+        (0..<blockCount).flatMap {
+          all[$0 * count + share.lowerBound..<$0 * count + share.upperBound]
+        }
       }
     }
     clearGradients()

@@ -41,7 +41,8 @@ public final class TrainableNetwork: @unchecked Sendable {
     self.lanes = (0..<lanes).map { _ in Lane(parameterCount: layout.parameterCount) }
   }
 
-  public convenience init(_ model: ConvNeXt, height: Int, width: Int, lanes: Int) throws(ConvNeXtError)
+  public convenience init(_ model: ConvNeXt, height: Int, width: Int, lanes: Int)
+    throws(ConvNeXtError)
   {
     try self.init(
       configuration: model.configuration,
@@ -120,9 +121,16 @@ public final class TrainableNetwork: @unchecked Sendable {
 
   /// Outputs of pictures of a set: [picture][l].
   public func outputs(of set: TrainingSet, images: [Int]) -> [Float] {
-    outputs(count: images.count) { number, out in
+    checkFits(set)
+    return outputs(count: images.count) { number, out in
       out.update(from: set.image(images[number]), count: imageElements)
     }
+  }
+
+  func checkFits(_ set: TrainingSet) {
+    precondition(
+      height == set.height && width == set.width && configuration.channels == set.channels,
+      "a network for \(extent(1)), pictures of \(set.channels) x \(set.height) x \(set.width)")
   }
 
   /// Outputs of images one after the other: [image][channels][height][width] gives [image][l].

@@ -39,6 +39,9 @@ public struct TrainingRecipe: Sendable {
 
   public init() {}
 
+  /// Whether there are warm epochs: on clean pictures alone, since attacks follow them.
+  var beginsWithEquidistantCodes: Bool { attack == nil && warmEpochs > 0 }
+
   /// Outputs of the network: of all heads, one after the other.
   public var outputCount: Int { heads.reduce(0, +) }
 }
@@ -50,6 +53,8 @@ public enum TrainingError: Error, Sendable, Equatable, CustomStringConvertible {
   case tooFewImages(count: Int, batchSize: Int)
   case classWithoutImages(String)
   case oneClass
+  /// There are not so many codes of that length.
+  case tooManyClasses(count: Int, bits: Int)
 
   public var description: String {
     switch self {
@@ -59,6 +64,8 @@ public enum TrainingError: Error, Sendable, Equatable, CustomStringConvertible {
     case .tooFewImages(let count, let batchSize):
       "\(count) training pictures do not fill one batch of \(batchSize)"
     case .classWithoutImages(let name): "there is no training picture of the class \(name)"
+    case .tooManyClasses(let count, let bits):
+      "codes of \(bits) bits cannot tell \(count) classes apart"
     case .oneClass: "all training pictures are of one class: there is nothing to tell apart"
     }
   }

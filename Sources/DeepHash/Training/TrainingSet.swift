@@ -1,3 +1,5 @@
+internal import Base
+
 /// Pictures and their classes, in memory.
 public final class TrainingSet: @unchecked Sendable {
   public let channels: Int
@@ -32,13 +34,25 @@ public final class TrainingSet: @unchecked Sendable {
     }
   }
 
+  /// SHA-256 of some pictures and their labels.
+  public func digest(of numbers: [Int]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    for number in numbers {
+      bytes += withImage(number) { sha256(Array(UnsafeRawBufferPointer($0))) }
+      bytes += withUnsafeBytes(of: Int64(labels[number]).littleEndian) { Array($0) }
+    }
+    return sha256(bytes)
+  }
+
   func image(_ number: Int) -> UnsafePointer<Float> {
     precondition(labels.indices.contains(number), "picture \(number) of \(count)")
     return UnsafePointer(images.pointer + number * imageElements)
   }
 
   /// Lends a picture: [channels][height][width].
-  public func withImage<Result>(_ number: Int, _ body: (UnsafeBufferPointer<Float>) -> Result) -> Result {
+  public func withImage<Result>(_ number: Int, _ body: (UnsafeBufferPointer<Float>) -> Result)
+    -> Result
+  {
     withExtendedLifetime(self) {
       body(UnsafeBufferPointer(start: image(number), count: imageElements))
     }
