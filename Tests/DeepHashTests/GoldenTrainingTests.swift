@@ -146,37 +146,73 @@ import Testing
 
   private struct Vectors: Decodable {
     struct Ranked: Decodable {
-      let rel: [Int]
-      let R: Int
+      let relevance: [Int]
+      let relevant: Int
       let at: [String: [String: Value]]
+
+      enum CodingKeys: String, CodingKey {
+        case relevance = "rel"
+        case relevant = "R"
+        case at
+      }
     }
     struct Tied: Decodable {
-      let groups_t_rho: [[Int]]
-      let R: Int
+      let groups: [[Int]]
+      let relevant: Int
       let at: [String: [String: Value]]
+
+      enum CodingKeys: String, CodingKey {
+        case groups = "groups_t_rho"
+        case relevant = "R"
+        case at
+      }
     }
     struct Codes: Decodable {
       struct Query: Decodable {
         let code: UInt64
         let label: Int
-        let AP_tie_ir: Value
+        let tieAware: Value
+
+        enum CodingKeys: String, CodingKey {
+          case code, label
+          case tieAware = "AP_tie_ir"
+        }
       }
-      let database_codes: [UInt64]
-      let database_labels: [Int]
+      let databaseCodes: [UInt64]
+      let databaseLabels: [Int]
       let queries: [Query]
+
+      enum CodingKeys: String, CodingKey {
+        case databaseCodes = "database_codes"
+        case databaseLabels = "database_labels"
+        case queries
+      }
     }
     struct Mainstay: Decodable {
       struct Part: Decodable {
         let codes: [[Int]]
         let labels: [Int]
-        let M: [[Int]]?
-        let M0: [Int]?
+        let classCodes: [[Int]]?
+        let firstClassCode: [Int]?
+
+        enum CodingKeys: String, CodingKey {
+          case codes, labels
+          case classCodes = "M"
+          case firstClassCode = "M0"
+        }
       }
       let codes: [[Int]]
       let labels: [Int]
-      let M: [[Int]]
-      let one_class: Part
-      let all_tied: Part
+      let classCodes: [[Int]]
+      let oneClass: Part
+      let allTied: Part
+
+      enum CodingKeys: String, CodingKey {
+        case codes, labels
+        case classCodes = "M"
+        case oneClass = "one_class"
+        case allTied = "all_tied"
+      }
     }
     let ranked: [Ranked]
     let tied: [Tied]
@@ -193,13 +229,14 @@ import Testing
     for ranked in try vectors().ranked {
       for (text, expected) in ranked.at {
         let k = try #require(Int(text))
-        let relevance = ranked.rel.map { $0 == 1 }
+        let relevance = ranked.relevance.map { $0 == 1 }
         for (name, convention) in [
           ("AP_hash", AveragePrecision.Convention.hashing), ("AP_ir", .retrieval),
         ] {
-          let value = AveragePrecision.ranked(relevance, at: k, relevant: ranked.R, convention)
+          let value = AveragePrecision.ranked(
+            relevance, at: k, relevant: ranked.relevant, convention)
           let wanted = try #require(expected[name]).value
-          #expect(abs(value - wanted) < 1e-12, "\(name)@\(k) of \(ranked.rel)")
+          #expect(abs(value - wanted) < 1e-12, "\(name)@\(k) of \(ranked.relevance)")
           seen += 1
         }
       }
@@ -213,9 +250,9 @@ import Testing
       for (text, expected) in tied.at {
         let k = try #require(Int(text))
         let value = AveragePrecision.tied(
-          tied.groups_t_rho.map { ($0[0], $0[1]) }, at: k, relevant: tied.R)
+          tied.groups.map { ($0[0], $0[1]) }, at: k, relevant: tied.relevant)
         let wanted = try #require(expected["AP_tie_ir"]).value
-        #expect(abs(value - wanted) < 1e-12, "@\(k) of \(tied.groups_t_rho)")
+        #expect(abs(value - wanted) < 1e-12, "@\(k) of \(tied.groups)")
         seen += 1
       }
     }
@@ -225,15 +262,15 @@ import Testing
   @Test func scoresOfCodesAgree() throws {
     let codes = try vectors().codes
     let database = LabelledCodes(
-      codes: codes.database_codes.map { HashCode(bits: $0, length: 8) },
-      labels: codes.database_labels)
+      codes: codes.databaseCodes.map { HashCode(bits: $0, length: 8) },
+      labels: codes.databaseLabels)
     for query in codes.queries {
       let scores = RetrievalScores(
         queries: LabelledCodes(
           codes: [HashCode(bits: query.code, length: 8)], labels: [query.label]),
         database: database, ks: [5, 12])
       let cut = try #require(scores.cut(5))
-      #expect(abs(cut.tieAware - query.AP_tie_ir.value) < 1e-12)
+      #expect(abs(cut.tieAware - query.tieAware.value) < 1e-12)
       // The whole database: all that is relevant has been found, whatever the order of ties.
       let all = try #require(scores.cut(12))
       #expect(all.recall == 1)
@@ -321,11 +358,12 @@ import Testing
         classes: expected.count)
       #expect(buffer.mainstay.map { $0.map { Int($0) } } == expected)
     }
-    check(mainstay.codes, mainstay.labels, mainstay.M)
+    check(mainstay.codes, mainstay.labels, mainstay.classCodes)
     check(
-      mainstay.one_class.codes, mainstay.one_class.labels, [try #require(mainstay.one_class.M0)])
+      mainstay.oneClass.codes, mainstay.oneClass.labels,
+      [try #require(mainstay.oneClass.firstClassCode)])
     check(
-      mainstay.all_tied.codes, mainstay.all_tied.labels, try #require(mainstay.all_tied.M))
+      mainstay.allTied.codes, mainstay.allTied.labels, try #require(mainstay.allTied.classCodes))
     // A class of which there is nothing: the opposite of all that there is.
     let sums = [[3, -1, 0], [0, 0, 0]]
     #expect(ClassCodes.mainstay(sums: sums, counts: [3, 0])[1] == [-1, 1, 1])

@@ -68,7 +68,7 @@ final class PassMemory {
   let hidden: UnsafeMutablePointer<Float>
   let padded: UnsafeMutablePointer<Float>
 
-  private let storage: FloatBuffer
+  private let buffers: [FloatBuffer]
 
   init(configuration: ConvNeXtConfiguration, capacity: ImageExtent, purpose: Purpose) {
     self.configuration = configuration
@@ -77,80 +77,56 @@ final class PassMemory {
     let extents = capacity.stages(of: configuration)
     let isKept = purpose > .inference
     let keepsAll = purpose == .parameterGradient
-    var end = 0
-    // Offsets come first: the storage is made when its size is known.
-    func reserve(_ count: Int) -> Int {
-      defer { end += (count + 15) / 16 * 16 }
-      return end
+    var buffers: [FloatBuffer] = []
+    func reserve(_ count: Int) -> UnsafeMutablePointer<Float> {
+      let buffer = FloatBuffer(count: count)
+      buffers.append(buffer)
+      return buffer.pointer
     }
     func largest(_ size: (ImageExtent) -> Int) -> Int { extents.map(size).max() ?? 0 }
     func tile(_ extent: ImageExtent) -> ImageExtent { extent.with(count: extent.tileImages) }
 
     let state = reserve(largest { $0.elements })
-    let gradients =
-      isKept ? (reserve(largest { $0.elements }), reserve(largest { $0.elements })) : (0, 0)
+    (gradient, nextGradient) =
+      isKept ? (reserve(largest { $0.elements }), reserve(largest { $0.elements })) : (state, state)
     let patchElements = zip(extents, extents.dropFirst()).map { $1.rows * 4 * $0.channels }
     let stemPatchElements = extents[0].rows * 16 * capacity.channels
-    let patches = reserve(max(stemPatchElements, patchElements.max() ?? 0))
-    let stemPatches = keepsAll ? reserve(stemPatchElements) : patches
+    patches = reserve(max(stemPatchElements, patchElements.max() ?? 0))
+    stemPatches = keepsAll ? reserve(stemPatchElements) : patches
     let rowScales = reserve(largest { $0.rows })
-    let branch = reserve(largest { tile($0).elements })
-    let hidden = reserve(largest { 4 * tile($0).elements })
-    let padded = reserve(largest { $0.tileImages * $0.paddedImageElements })
-    let standardized = reserve(largest { tile($0).elements })
-
-    typealias Offsets = (standardized: Int, scales: Int)
-    func normalization(_ extent: ImageExtent) -> Offsets {
-      isKept ? (reserve(extent.elements), reserve(extent.rows)) : (state, rowScales)
-    }
-    let stem = normalization(extents[0])
-    typealias BlockOffsets = (
-      padded: Int, standardized: Int, scales: Int, hidden: Int, derivative: Int
+    branch = reserve(largest { tile($0).elements })
+    let (hidden, padded, standardized) = (
+      reserve(largest { 4 * tile($0).elements }),
+      reserve(largest { $0.tileImages * $0.paddedImageElements }),
+      reserve(largest { tile($0).elements })
     )
-    let stageOffsets = extents.enumerated().map { index, extent in
-      (
-        downsampling: index == 0 ? nil : normalization(extents[index - 1]),
-        blocks: (0..<configuration.depths[index]).map { _ -> BlockOffsets in
-          (
-            keepsAll ? reserve(extent.count * extent.paddedImageElements) : padded,
-            isKept ? reserve(extent.elements) : standardized,
-            isKept ? reserve(extent.rows) : rowScales,
-            keepsAll ? reserve(4 * extent.elements) : hidden,
-            isKept ? reserve(4 * extent.elements) : hidden
-          )
-        }
-      )
+    func values(_ isKept: Bool, _ count: Int, else scratch: UnsafeMutablePointer<Float>) -> Values {
+      Values(pointer: isKept ? reserve(count) : scratch, isKept: isKept)
     }
-    let headElements = capacity.count * extents[extents.count - 1].channels
-    let head = (reserve(headElements), reserve(capacity.count))
-
-    let storage = FloatBuffer(count: end)
-    let base = storage.pointer
-    func place(_ offsets: Offsets) -> Normalization {
-      Normalization(standardized: base + offsets.standardized, scales: base + offsets.scales)
+    /// In place where nothing is kept.
+    func normalization(_ extent: ImageExtent) -> Normalization {
+      Normalization(
+        standardized: values(isKept, extent.elements, else: state).pointer,
+        scales: values(isKept, extent.rows, else: rowScales).pointer)
     }
-    self.storage = storage
-    self.state = base + state
-    (gradient, nextGradient) = (base + gradients.0, base + gradients.1)
-    self.patches = base + patches
-    self.stemPatches = base + stemPatches
-    self.branch = base + branch
-    self.hidden = base + hidden
-    self.padded = base + padded
-    self.stem = place(stem)
-    self.head = place(head)
-    stages = stageOffsets.map { stage in
+    func block(_ extent: ImageExtent) -> Block {
+      Block(
+        padded: values(keepsAll, extent.count * extent.paddedImageElements, else: padded),
+        standardized: values(isKept, extent.elements, else: standardized),
+        scales: values(isKept, extent.rows, else: rowScales),
+        hidden: values(keepsAll, 4 * extent.elements, else: hidden),
+        derivative: values(isKept, 4 * extent.elements, else: hidden))
+    }
+    stem = normalization(extents[0])
+    stages = extents.enumerated().map { index, extent in
       Stage(
-        downsampling: stage.downsampling.map(place),
-        blocks: stage.blocks.map { block in
-          Block(
-            padded: Values(pointer: base + block.padded, isKept: keepsAll),
-            standardized: Values(pointer: base + block.standardized, isKept: isKept),
-            scales: Values(pointer: base + block.scales, isKept: isKept),
-            hidden: Values(pointer: base + block.hidden, isKept: keepsAll),
-            derivative: Values(pointer: base + block.derivative, isKept: isKept))
-        })
+        downsampling: index == 0 ? nil : normalization(extents[index - 1]),
+        blocks: (0..<configuration.depths[index]).map { _ in block(extent) })
     }
+    head = Normalization(
+      standardized: reserve(capacity.count * extents[extents.count - 1].channels),
+      scales: reserve(capacity.count))
+    (self.state, self.hidden, self.padded, self.buffers) = (state, hidden, padded, buffers)
   }
 
   func fits(_ input: ImageExtent, configuration: ConvNeXtConfiguration, purpose: Purpose) -> Bool {

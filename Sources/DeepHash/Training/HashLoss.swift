@@ -77,83 +77,102 @@ public struct HashLoss: Sendable {
   ) -> Terms {
     let (count, bits) = (labels.count, buffer.bits)
     var terms = Terms()
-    var codesOfBatch = [Double](repeating: 0, count: count * bits)
-    for image in 0..<count {
-      for bit in 0..<bits {
-        codesOfBatch[image * bits + bit] = tanh(
-          Double(outputs.pointer[image * outputs.stride + bit]))
-      }
-    }
-    // With regard to h; tanh's slope comes last.
-    var slopes = [Double](repeating: 0, count: count * bits)
-    // With regard to f itself.
-    var direct = [Double](repeating: 0, count: count * bits)
-    let share = 1 / Double(count)
-
+    var batch = Batch(outputs, count: count, bits: bits)
     switch original {
-    case .pairwise:
-      terms.original = addPairwise(codesOfBatch, labels, buffer, to: &slopes)
-    case .central:
-      terms.original = addCentral(outputs, labels, codes, factor: 1, to: &direct)
+    case .pairwise: terms.original = addPairwise(&batch, labels, buffer)
+    case .central: terms.original = addCentral(&batch, labels, codes, factor: 1)
     }
-
-    for bit in 0..<bits {
-      let mean =
-        stride(from: bit, to: count * bits, by: bits).reduce(0) { $0 + codesOfBatch[$1] } * share
-      terms.balance += mean * mean / Double(bits)
-      let slope = chi * 2 * mean * share / Double(bits)
-      for image in 0..<count { slopes[image * bits + bit] += slope }
-    }
-
+    terms.balance = addBalance(&batch)
     if let adversarialOutputs, let adversarialGradient {
-      var adversarialDirect = [Double](repeating: 0, count: count * bits)
-      if adversarial == .central {
-        terms.adversarial = addCentral(
-          adversarialOutputs, labels, codes, factor: lambda, to: &adversarialDirect)
+      var attacked = Batch(adversarialOutputs, count: count, bits: bits)
+      switch adversarial {
+      case .mainstay: terms.adversarial = addMainstay(&attacked, labels, codes)
+      case .central: terms.adversarial = addCentral(&attacked, labels, codes, factor: lambda)
       }
-      let pairShare = share / Double(bits)
-      for image in 0..<count {
-        for bit in 0..<bits {
-          let h = tanh(Double(adversarialOutputs.pointer[image * adversarialOutputs.stride + bit]))
-          let distance = h - (h >= 0 ? 1 : -1)
-          terms.quantization += distance * distance * pairShare
-          var slope = phi * 2 * distance * pairShare
-          if adversarial == .mainstay {
-            let code = Double(codes[labels[image]][bit])
-            terms.adversarial -= code * h * pairShare
-            slope -= lambda * code * pairShare
-          }
-          adversarialGradient.pointer[image * adversarialGradient.stride + bit] = Float(
-            weight * (slope * (1 - h * h) + adversarialDirect[image * bits + bit]))
-        }
-      }
+      terms.quantization = addQuantization(&attacked)
+      attacked.writeGradient(to: adversarialGradient, weight: weight)
     } else {
-      let pairShare = share / Double(bits)
-      for at in codesOfBatch.indices {
-        let distance = codesOfBatch[at] - (codesOfBatch[at] >= 0 ? 1 : -1)
-        terms.quantization += distance * distance * pairShare
-        slopes[at] += phi * 2 * distance * pairShare
-      }
+      terms.quantization = addQuantization(&batch)
     }
-
-    for image in 0..<count {
-      for bit in 0..<bits {
-        let at = image * bits + bit
-        let h = codesOfBatch[at]
-        gradient.pointer[image * gradient.stride + bit] = Float(
-          weight * (slopes[at] * (1 - h * h) + direct[at]))
-      }
-    }
+    batch.writeGradient(to: gradient, weight: weight)
     terms.total =
       terms.original + lambda * terms.adversarial + phi * terms.quantization + chi * terms.balance
     return terms
   }
 
+  /// Outputs of a head, and what the terms add up to: [image][l].
+  private struct Batch {
+    let count: Int
+    let bits: Int
+    let outputs: [Double]
+    /// tanh of the outputs, and the slope with regard to it.
+    let codes: [Double]
+    var slopes: [Double]
+    /// The slope with regard to the outputs themselves.
+    var direct: [Double]
+
+    init(_ rows: Rows, count: Int, bits: Int) {
+      self.count = count
+      self.bits = bits
+      outputs = (0..<count * bits).map { at in
+        Double(rows.pointer[at / bits * rows.stride + at % bits])
+      }
+      codes = outputs.map { tanh($0) }
+      slopes = [Double](repeating: 0, count: count * bits)
+      direct = slopes
+    }
+
+    /// One of all images and bits.
+    var share: Double { 1 / Double(count * bits) }
+
+    func writeGradient(to rows: Rows, weight: Double) {
+      for at in codes.indices {
+        rows.pointer[at / bits * rows.stride + at % bits] = Float(
+          weight * (slopes[at] * (1 - codes[at] * codes[at]) + direct[at]))
+      }
+    }
+  }
+
+  /// (1/l) sum over bits of (mean over the batch of h)^2
+  private func addBalance(_ batch: inout Batch) -> Double {
+    let (count, bits) = (batch.count, batch.bits)
+    var loss = 0.0
+    for bit in 0..<bits {
+      let sum = stride(from: bit, to: count * bits, by: bits).reduce(0) { $0 + batch.codes[$1] }
+      let mean = sum / Double(count)
+      loss += mean * mean / Double(bits)
+      for image in 0..<count {
+        batch.slopes[image * bits + bit] += chi * 2 * mean * batch.share
+      }
+    }
+    return loss
+  }
+
+  /// mean of (h - sign h)^2, the sign being a constant
+  private func addQuantization(_ batch: inout Batch) -> Double {
+    var loss = 0.0
+    for (at, code) in batch.codes.enumerated() {
+      let distance = code - (code >= 0 ? 1 : -1)
+      loss += distance * distance * batch.share
+      batch.slopes[at] += phi * 2 * distance * batch.share
+    }
+    return loss
+  }
+
+  /// -mean of (1/l) M h
+  private func addMainstay(_ batch: inout Batch, _ labels: [Int], _ codes: [[Float]]) -> Double {
+    var loss = 0.0
+    for at in batch.codes.indices {
+      let code = Double(codes[labels[at / batch.bits]][at % batch.bits])
+      loss -= code * batch.codes[at] * batch.share
+      batch.slopes[at] -= lambda * code * batch.share
+    }
+    return loss
+  }
+
   /// mean over i and j of (h_i u_j / l - s_ij)^2 by way of the buffer's sums:
   /// h^T (sum u u^T) h / l^2 - 2 h (sum s_ij u_j) / l + N, where sum s_ij u_j is twice the class's sum less that of all.
-  private func addPairwise(
-    _ codes: [Double], _ labels: [Int], _ buffer: CodeBuffer, to slopes: inout [Double]
-  ) -> Double {
+  private func addPairwise(_ batch: inout Batch, _ labels: [Int], _ buffer: CodeBuffer) -> Double {
     let bits = buffer.bits
     let length = Double(bits)
     let share = 1 / (Double(labels.count) * Double(buffer.labels.count))
@@ -166,12 +185,12 @@ public struct HashLoss: Sendable {
       for bit in 0..<bits {
         var product = 0.0
         for other in 0..<bits {
-          product += moments[bit * bits + other] * codes[begin + other]
+          product += moments[bit * bits + other] * batch.codes[begin + other]
         }
         let signed = 2 * buffer.sum(of: label, bit) - totals[bit]
-        let h = codes[begin + bit]
+        let h = batch.codes[begin + bit]
         loss += share * (h * product / (length * length) - 2 * h * signed / length)
-        slopes[begin + bit] += share * 2 * (product / (length * length) - signed / length)
+        batch.slopes[begin + bit] += share * 2 * (product / (length * length) - signed / length)
       }
     }
     return loss
@@ -179,19 +198,15 @@ public struct HashLoss: Sendable {
 
   /// mean over images and bits of log(1 + exp(-2 f c)); the gradient times `factor`.
   private func addCentral(
-    _ outputs: Rows, _ labels: [Int], _ codes: [[Float]], factor: Double, to direct: inout [Double]
+    _ batch: inout Batch, _ labels: [Int], _ codes: [[Float]], factor: Double
   ) -> Double {
-    guard let bits = codes.first?.count else { return 0 }
-    let share = 1 / Double(labels.count * bits)
     var loss = 0.0
-    for (image, label) in labels.enumerated() {
-      for bit in 0..<bits {
-        let code = Double(codes[label][bit])
-        let margin = 2 * Double(outputs.pointer[image * outputs.stride + bit]) * code
-        // log(1 + exp(-m)) without overflow on either side.
-        loss += share * (max(-margin, 0) + log1p(exp(-abs(margin))))
-        direct[image * bits + bit] -= factor * share * 2 * code / (1 + exp(margin))
-      }
+    for at in batch.outputs.indices {
+      let code = Double(codes[labels[at / batch.bits]][at % batch.bits])
+      let margin = 2 * batch.outputs[at] * code
+      // log(1 + exp(-m)) without overflow on either side.
+      loss += batch.share * (max(-margin, 0) + log1p(exp(-abs(margin))))
+      batch.direct[at] -= factor * batch.share * 2 * code / (1 + exp(margin))
     }
     return loss
   }
