@@ -297,7 +297,8 @@ let package = Package(
     .testTarget(
       name: "CommandLineToolTests",
       dependencies: [
-        "Base", "CommandLineTool", "Messages", "RPC", "TestSupport", argumentParser, logging,
+        "Base", "CommandLineTool", "HashTraining", "Messages", "RPC", "TestSupport", argumentParser,
+        logging,
       ],
       swiftSettings: house),
     .testTarget(

@@ -21,6 +21,26 @@ public struct EpochReport: Sendable, Codable, Equatable {
   /// Of the whole run so far.
   public var seconds: Double
 
+  public init(
+    stage: String, epoch: Int, epochs: Int, client: Int, loss: Double, original: Double,
+    adversarial: Double, quantization: Double, balance: Double, rate: Double, gradientNorm: Double,
+    imagesPerSecond: Double, seconds: Double
+  ) {
+    self.stage = stage
+    self.epoch = epoch
+    self.epochs = epochs
+    self.client = client
+    self.loss = loss
+    self.original = original
+    self.adversarial = adversarial
+    self.quantization = quantization
+    self.balance = balance
+    self.rate = rate
+    self.gradientNorm = gradientNorm
+    self.imagesPerSecond = imagesPerSecond
+    self.seconds = seconds
+  }
+
   enum CodingKeys: String, CodingKey {
     case stage, epoch, epochs, client, loss
     case original = "l_ori"

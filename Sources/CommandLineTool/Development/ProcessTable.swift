@@ -44,7 +44,7 @@ enum ProcessTable {
     return (state, ticks)
   }
 
-  /// That this process may run on.
+  /// Processors of this machine.
   static var processorCount: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
   /// Files in /proc say 0 for their size, so they are read until they end.

@@ -116,7 +116,7 @@ struct ModelEvalCommand: ToolCommand {
       sets[key] = (folder, set)
       var options = ModelEvaluation.Options()
       options.seed = seed
-      options.lanes = threads ?? ProcessTable.processorCount
+      options.lanes = threads ?? min(64, ProcessTable.processorCount)
       options.attackedQueries = attackQueries
       options.attack?.steps = attackSteps
       if attackSteps == 0 { options.attack = nil }

@@ -136,7 +136,7 @@ struct ModelTrainCommand: ToolCommand {
     var plan = TrainingPlan(configuration: configuration, side: size, stages: stages)
     plan.seed = seed
     plan.layerScale = Float(learning.layerScale)
-    plan.lanes = threads ?? ProcessTable.processorCount
+    plan.lanes = threads ?? min(64, ProcessTable.processorCount)
     federation.apply(to: &plan)
     return plan
   }
