@@ -15,20 +15,60 @@ public enum Montage {
   ) -> [UInt8] {
     let layout = Layout(resultCount: results.count)
     var canvas = Canvas(width: layout.width, height: layout.height, background: Palette.background)
-    drawHeading(title, resultCount: results.count, layout, on: &canvas)
-    drawQuery(query, layout, on: &canvas)
+    let count = "\(results.count) \(results.count == 1 ? "result" : "results")"
+    drawHeading(title, "\(count), nearest first by Hamming distance", layout, on: &canvas)
+    drawHairline(layout, on: &canvas)
+    drawQuery(
+      query, "query", "\(query.width) x \(query.height), \(query.bitsPerSample) bit",
+      layout.queryCard(row: 0), layout, on: &canvas)
     for (index, result) in results.enumerated() {
-      let card = layout.resultCard(index)
-      canvas.fill(card, Palette.card, cornerRadius: Layout.cornerRadius)
-      canvas.stroke(card, Palette.line, lineWidth: 1, cornerRadius: Layout.cornerRadius)
-      drawPicture(result.image, in: layout.picture(in: card), on: &canvas)
-      drawCaption(result.rank, result.distance, result.label, card, layout, on: &canvas)
+      drawResult(result, layout.resultCard(index), layout, on: &canvas)
     }
     if results.isEmpty {
       let text = "no results"
       let card = layout.resultCard(0)
       canvas.stroke(card, Palette.line, lineWidth: 1, cornerRadius: Layout.cornerRadius)
       canvas.draw(text, centredIn: card, style: Palette.faint)
+    }
+    return PngEncoder.encode(rgb: canvas.pixels, width: canvas.width, height: canvas.height)
+  }
+
+  /// A picture and, beside it, what was found for it.
+  public struct Row: Sendable {
+    public var picture: GrayImage
+    public var name: String
+    /// A second line beneath the picture.
+    public var detail: String
+    /// As for ``render(query:results:title:)``; may be empty.
+    public var results: [(image: GrayImage?, rank: Int, distance: Int, label: String)]
+
+    public init(
+      picture: GrayImage, name: String, detail: String,
+      results: [(image: GrayImage?, rank: Int, distance: Int, label: String)]
+    ) {
+      self.picture = picture
+      self.name = name
+      self.detail = detail
+      self.results = results
+    }
+  }
+
+  /// Draws pictures one below the other, each with what was found for it in a row beside it.
+  ///
+  /// Results that a row has no room for are left out.
+  /// - Returns: the bytes of an 8-bit RGB PNG.
+  public static func comparison(_ rows: [Row], title: String, subtitle: String) -> [UInt8] {
+    let columns = min(Layout.maximumColumns, max(1, rows.map(\.results.count).max() ?? 0))
+    let layout = Layout(columns: columns, rows: max(1, rows.count))
+    var canvas = Canvas(width: layout.width, height: layout.height, background: Palette.background)
+    drawHeading(title, subtitle, layout, on: &canvas)
+    drawHairline(layout, on: &canvas)
+    for (number, row) in rows.enumerated() {
+      drawQuery(
+        row.picture, row.name, row.detail, layout.queryCard(row: number), layout, on: &canvas)
+      for (column, result) in row.results.prefix(columns).enumerated() {
+        drawResult(result, layout.resultCard(number * columns + column), layout, on: &canvas)
+      }
     }
     return PngEncoder.encode(rgb: canvas.pixels, width: canvas.width, height: canvas.height)
   }
@@ -72,6 +112,11 @@ public enum Montage {
       columns = (shown + rows - 1) / rows
     }
 
+    init(columns: Int, rows: Int) {
+      self.columns = columns
+      self.rows = rows
+    }
+
     var resultsLeft: Int { Self.margin + Self.cardWidth + Self.queryGap }
     var top: Int { Self.margin + Self.headingHeight }
     var width: Int {
@@ -79,9 +124,10 @@ public enum Montage {
     }
     var height: Int { top + rows * Self.cardHeight + (rows - 1) * Self.gap + Self.margin }
 
-    var queryCard: Canvas.Rectangle {
+    func queryCard(row: Int) -> Canvas.Rectangle {
       Canvas.Rectangle(
-        x: Self.margin, y: top, width: Self.cardWidth, height: Self.cardHeight)
+        x: Self.margin, y: top + row * (Self.cardHeight + Self.gap), width: Self.cardWidth,
+        height: Self.cardHeight)
     }
 
     func resultCard(_ index: Int) -> Canvas.Rectangle {
@@ -105,35 +151,50 @@ public enum Montage {
   }
 
   private static func drawHeading(
-    _ title: String, resultCount: Int, _ layout: Layout, on canvas: inout Canvas
+    _ title: String, _ subtitle: String, _ layout: Layout, on canvas: inout Canvas
   ) {
     let room = Double(layout.width - 2 * Layout.margin)
     let left = Double(Layout.margin)
     let shown = Palette.title.shortened(title, to: room)
     canvas.draw(shown, x: left, y: Double(Layout.margin) - 6, style: Palette.title)
-    let subtitle =
-      "\(resultCount) \(resultCount == 1 ? "result" : "results"), nearest first by Hamming distance"
     canvas.draw(
       Palette.subtitle.shortened(subtitle, to: room), x: left, y: Double(Layout.margin) + 25,
       style: Palette.subtitle)
   }
 
-  private static func drawQuery(_ query: GrayImage, _ layout: Layout, on canvas: inout Canvas) {
-    let card = layout.queryCard
+  private static func drawQuery(
+    _ query: GrayImage, _ name: String, _ detail: String, _ card: Canvas.Rectangle,
+    _ layout: Layout, on canvas: inout Canvas
+  ) {
     canvas.fill(card, Palette.card, cornerRadius: Layout.cornerRadius)
     drawPicture(query, in: layout.picture(in: card), on: &canvas)
     canvas.stroke(card, Palette.accent, lineWidth: 3, cornerRadius: Layout.cornerRadius)
     let lines = layout.captionLines(card)
     let left = Double(card.x + Layout.cardPadding)
-    canvas.draw("query", x: left, y: lines.first, style: Palette.query)
+    let room = Double(Layout.pictureSide)
     canvas.draw(
-      "\(query.width) x \(query.height), \(query.bitsPerSample) bit", x: left, y: lines.second,
-      style: Palette.label)
-    // A hairline between the query and its results.
+      Palette.query.shortened(name, to: room), x: left, y: lines.first, style: Palette.query)
+    canvas.draw(
+      Palette.label.shortened(detail, to: room), x: left, y: lines.second, style: Palette.label)
+  }
+
+  /// Between queries and their results.
+  private static func drawHairline(_ layout: Layout, on canvas: inout Canvas) {
+    let card = layout.queryCard(row: 0)
     let x = card.x + card.width + Layout.queryGap / 2
     canvas.fill(
       Canvas.Rectangle(x: x, y: card.y, width: 1, height: layout.height - card.y - Layout.margin),
       Palette.line)
+  }
+
+  private static func drawResult(
+    _ result: (image: GrayImage?, rank: Int, distance: Int, label: String),
+    _ card: Canvas.Rectangle, _ layout: Layout, on canvas: inout Canvas
+  ) {
+    canvas.fill(card, Palette.card, cornerRadius: Layout.cornerRadius)
+    canvas.stroke(card, Palette.line, lineWidth: 1, cornerRadius: Layout.cornerRadius)
+    drawPicture(result.image, in: layout.picture(in: card), on: &canvas)
+    drawCaption(result.rank, result.distance, result.label, card, layout, on: &canvas)
   }
 
   private static func drawPicture(

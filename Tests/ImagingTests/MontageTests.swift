@@ -26,6 +26,30 @@ import Testing
     }
   }
 
+  @Test func comparisonsHaveARowForEachPicture() throws {
+    let white = GrayImage(
+      width: 8, height: 8, bitsPerSample: 8, samples: [UInt16](repeating: 255, count: 64))
+    func row(_ results: Int) -> Montage.Row {
+      Montage.Row(
+        picture: white, name: "a", detail: "b",
+        results: (0..<results).map { (image: white, rank: $0 + 1, distance: 3, label: "c") })
+    }
+    let image = try ImageDecoder.decode(
+      Montage.comparison([row(3), row(0), row(9)], title: "t", subtitle: "s")
+    ).image
+    #expect(image.width == 36 + 212 + 40 + 5 * 230 - 18 + 36)
+    #expect(image.height == 36 + 66 + 3 * 280 - 18 + 36)
+    func isWhite(row: Int, column: Int) -> Bool {
+      // The middle of a card's picture; the query's column is -1.
+      let x = column < 0 ? 36 + 106 : 36 + 212 + 40 + column * 230 + 106
+      return image.samples[(102 + row * 280 + 106) * image.width + x] == 255
+    }
+    for (row, count) in [(0, 3), (1, 0), (2, 5)] {
+      #expect(isWhite(row: row, column: -1))
+      for column in 0..<5 { #expect(isWhite(row: row, column: column) == (column < count)) }
+    }
+  }
+
   @Test func sameInputGivesTheSameFile() {
     #expect(sheet(3) == sheet(3))
     #expect(sheet(3) != sheet(3, missing: [1]))

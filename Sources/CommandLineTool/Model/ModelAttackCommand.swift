@@ -66,8 +66,7 @@ struct ModelAttackCommand: ToolCommand {
   }
 
   private func attack(_ output: Output) throws {
-    let file = try ModelFile(
-      safetensors: Files.contents(of: model, limitBytes: ModelFile.maximumBytes))
+    let file = try ModelFile.read(model)
     try file.checkMakesCodes()
     guard let split = split ?? file.split else {
       throw CommandFailure(
@@ -184,28 +183,34 @@ struct ModelAttackCommand: ToolCommand {
     _ folder: PictureFolder, _ query: GrayImage, _ side: Int
   ) throws -> [UInt8] {
     typealias Card = (image: GrayImage?, rank: Int, distance: Int, label: String)
-    func cards(_ found: Found, _ head: String) -> [Card] {
+    func cards(_ found: Found) -> [Card] {
       found.results.enumerated().map { rank, result in
         let picture = folder.pictures[result.picture]
         let bytes = try? Files.contents(
           of: "\(folder.directory)/\(picture.path)", limitBytes: 256 << 20)
         return (
-          bytes.flatMap { try? ImageDecoder.decode($0).image }, rank + 1, result.distance,
-          "\(head): \(folder.classes[picture.label])"
+          bytes.flatMap { Montages.picture(of: $0) }, rank + 1, result.distance,
+          folder.classes[picture.label]
         )
       }
     }
     let bits = before.code.hammingDistance(to: after.code)
-    let change: [Card] = [
-      (changed, 0, bits, "changed picture"),
-      (
-        Self.image(differences.map { Float(0.5 + $0 * 255 / (2 * radius)) }, side), 0, bits,
-        "change, magnified"
-      ),
-    ]
-    return Montage.render(
-      query: query, results: cards(before, "before") + change + cards(after, "after"),
-      title: "attack on \(Files.lastComponent(of: image))")
+    let change = Self.image(differences.map { Float(0.5 + $0 * 255 / (2 * radius)) }, side)
+    return Montage.comparison(
+      [
+        .init(
+          picture: query, name: "query", detail: "\(query.width) x \(query.height)",
+          results: cards(before)),
+        .init(
+          picture: changed, name: "changed",
+          detail: "\(Units.count(bits, "bit")) of \(before.code.length) changed",
+          results: cards(after)),
+        .init(
+          picture: change, name: "the change",
+          detail: "white: +\(Units.fixed(radius, digits: 0)) of 255", results: []),
+      ], title: "attack on \(Files.lastComponent(of: image))",
+      subtitle: towards.map { "towards \($0): what a search finds before and after" }
+        ?? "away from its code: what a search finds before and after")
   }
 
   private static func image(_ values: [Float], _ side: Int) -> GrayImage {

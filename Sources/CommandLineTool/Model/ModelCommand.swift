@@ -18,6 +18,16 @@ struct ModelCommand: AsyncParsableCommand {
     ])
 }
 
+extension ModelFile {
+  /// Reads a model; what is wrong with it is told with its path.
+  static func read(_ path: String) throws -> ModelFile {
+    let bytes = try Files.contents(of: path, limitBytes: maximumBytes)
+    do { return try ModelFile(safetensors: bytes) } catch {
+      throw CommandFailure(.badInput, "\(path): \(error)")
+    }
+  }
+}
+
 extension CommandFailure {
   /// What goes wrong with pictures, models and trainings.
   init(model error: any Error) {
@@ -48,7 +58,6 @@ extension CommandFailure {
           advice: "go on with it with --resume, or take another folder with --out")
       }
     case let error as ModelFileError: self.init(.badInput, error.description)
-    case let error as SafetensorsError: self.init(.badInput, error.description)
     case let error as ConvNeXtError: self.init(.badInput, error.description)
     default: self.init(error)
     }

@@ -92,8 +92,7 @@ struct ModelEvalCommand: ToolCommand {
     var sets: [String: (PictureFolder, TrainingSet)] = [:]
     for path in models {
       if Interruption.happened { throw CancellationError() }
-      let model = try ModelFile(
-        safetensors: Files.contents(of: path, limitBytes: ModelFile.maximumBytes))
+      let model = try ModelFile.read(path)
       try model.checkMakesCodes()
       guard let split = split ?? model.split else {
         throw CommandFailure(

@@ -21,9 +21,8 @@ struct ModelInfoCommand: ToolCommand {
   @Argument(help: "A model file.", completion: .file(extensions: ["safetensors"])) var model: String
 
   func execute(_ output: Output) async throws -> ExitStatus {
-    let bytes = try Files.contents(of: model, limitBytes: 1 << 30)
-    let file: ModelFile
-    do { file = try ModelFile(safetensors: bytes) } catch { throw CommandFailure(model: error) }
+    let bytes = try Files.contents(of: model, limitBytes: ModelFile.maximumBytes)
+    let file = try ModelFile.read(model)
     let configuration = file.configuration
     let operations = configuration.multiplyAdds(height: file.side, width: file.side)
     let field = ModelFile.Field.self

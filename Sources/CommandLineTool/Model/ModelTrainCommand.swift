@@ -172,9 +172,7 @@ struct ModelTrainCommand: ToolCommand {
     let runFolder = try RunFolder(path: out)
     let parameters =
       try `init`.map {
-        try ModelFile(
-          safetensors: Files.contents(of: $0, limitBytes: ModelFile.maximumBytes)
-        ).adapted(
+        try ModelFile.read($0).adapted(
           to: plan.configuration, layerScale: plan.layerScale, seed: seed)
       }
       ?? ConvNeXt.initialParameters(
