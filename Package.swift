@@ -318,8 +318,8 @@ let parts: [String: Set<String>] = [
     "RPCTests", "TestSupport", "wiregen",
   ],
   "deephash": [
-    "Base", "CDicom", "CImage", "CKernels", "COpenBLAS", "COpenSSL", "CSystem", "DeepHash", "DeepHashTests",
-    "HashTraining", "HashTrainingTests", "Imaging", "ImagingTests",
+    "Base", "CDicom", "CImage", "CKernels", "COpenBLAS", "COpenSSL", "CSystem", "DeepHash",
+    "DeepHashTests", "HashTraining", "HashTrainingTests", "Imaging", "ImagingTests",
   ],
   "raft": ["Raft", "RaftTests"],
   "simulator": [

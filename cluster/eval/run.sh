@@ -20,6 +20,10 @@ mkdir -p "$out"
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 
+if ! compgen -G "$root/Models/[tak]*-*.safetensors" >/dev/null; then
+  say "Models/ has no models of tmri, amri or kct yet; 'sfmedir model eval FILE --data DIR' measures any other"
+  exit 64
+fi
 found=0 failed=0
 for set in tmri amri kct; do
   models=("$root/Models/$set"-*.safetensors)

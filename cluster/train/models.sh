@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the models that the project comes with: models.sh DATA OUT. Goes on where it was broken off.
+# Trains networks for three sets of pictures and both splits: models.sh DATA OUT. Goes on where it was broken off.
 # DATA has folders tmri, amri and kct, each with manifest.csv. One argument more trains only what it names: tmri-random.
 set -euo pipefail
 

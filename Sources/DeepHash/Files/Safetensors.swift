@@ -103,7 +103,7 @@ public struct Safetensors: Sendable {
   }
 
   /// The bytes of the tensor with that name, whatever its data type.
-  public func bytes(named name: String) throws(SafetensorsError) -> ArraySlice<UInt8> {
+  package func bytes(named name: String) throws(SafetensorsError) -> ArraySlice<UInt8> {
     guard let entry = entry(named: name) else { throw .missingTensor(name) }
     let begin = dataOffset + entry.dataRange.lowerBound
     return bytes[begin..<begin + entry.dataRange.count]
