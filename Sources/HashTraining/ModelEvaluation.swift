@@ -53,7 +53,7 @@ public struct ModelEvaluation: Sendable {
   public var nontargeted: Attacked?
   /// With the queries' codes exchanged at random: what chance finds.
   public var shuffled: RetrievalScores
-  /// Pixels alone, at 100.
+  /// Pixels alone.
   public var pixels: NearestPixels?
   /// Context-aware codes of the classes over the database: [class][l].
   public var classCodes: [[Float]]
@@ -91,7 +91,7 @@ public struct ModelEvaluation: Sendable {
     classCodes = codes
     if options.measuresPixels {
       progress("pixels alone")
-      pixels = NearestPixels(set: set, queries: tests, database: trainings, k: 100)
+      pixels = NearestPixels(set: set, queries: tests, database: trainings, ks: options.ks)
     }
     guard let attack = options.attack else { return }
     let attacked = Self.attacked(tests, options)

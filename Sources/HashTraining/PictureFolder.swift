@@ -73,6 +73,8 @@ public struct PictureFolder: Sendable {
   public let classes: [String]
   /// In the order of their paths.
   public let pictures: [Picture]
+  /// Whether `train/` and `test/` are all that says that no person is on both sides.
+  public let isSplitByFolders: Bool
 
   public static let maximumPictures = 1 << 20
   private static let maximumManifestBytes = 256 << 20
@@ -84,8 +86,10 @@ public struct PictureFolder: Sendable {
     var found: [(path: String, name: String, isForTraining: Bool)]
     if FileManager.default.fileExists(atPath: directory + "/manifest.csv") {
       found = try Self.manifest(directory, split)
+      isSplitByFolders = false
     } else {
       found = try Self.folders(directory, split, seed: seed)
+      isSplitByFolders = split == .group
     }
     found.sort { $0.path < $1.path }
     if found.isEmpty { throw .noPictures(path: directory) }
@@ -100,6 +104,13 @@ public struct PictureFolder: Sendable {
     if training.isEmpty { throw .emptySplit("training") }
     if training.count == pictures.count { throw .emptySplit("test") }
     if Set(training.map(\.label)).count < 2 { throw .oneClass(classes[training[0].label]) }
+  }
+
+  /// What a reader of figures has to know of the split, where there is something.
+  public var splitRemark: String? {
+    isSplitByFolders
+      ? "\(directory): train/ and test/ are taken for a split by groups; that nobody is on both sides, whoever made them knows"
+      : nil
   }
 
   public var trainingImages: [Int] { pictures.indices.filter { pictures[$0].isForTraining } }

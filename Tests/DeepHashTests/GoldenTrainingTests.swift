@@ -337,16 +337,20 @@ import Testing
   @Test func pixelsFindTheNearestPicture() {
     let set = TrainerTests.pictures(30)
     let found = NearestPixels(
-      set: set, queries: Array(0..<6), database: Array(6..<30), k: 8)
-    #expect(found.accuracy == 1 && found.hashing == 1 && found.retrieval == 1)
+      set: set, queries: Array(0..<6), database: Array(6..<30), ks: [4, 8])
+    // Eight of each class in the database.
+    #expect(found.accuracy == 1)
+    for cut in found.cuts { #expect(cut.hashing == 1 && cut.precision == 1) }
+    #expect(found.cut(4)?.recall == 0.5 && found.cut(8)?.recall == 1)
+    #expect(found.cut(8)?.retrieval == 1 && found.cut(8)?.tieAware == 1)
     // Labels that have nothing to do with what is to be seen.
     let misled = TrainingSet(
       labels: (0..<30).map { $0 < 6 ? ($0 + 1) % 3 : $0 % 3 }, classes: set.classes, channels: 1,
       height: 32, width: 32
     ) { number, out in set.withImage(number) { _ = out.initialize(from: $0) } }
     let lost = NearestPixels(
-      set: misled, queries: Array(0..<6), database: Array(6..<30), k: 8)
-    #expect(lost.accuracy == 0 && lost.hashing == 0)
+      set: misled, queries: Array(0..<6), database: Array(6..<30), ks: [8])
+    #expect(lost.accuracy == 0 && lost.cut(8)?.hashing == 0 && lost.cut(8)?.precision == 0)
   }
 
   @Test func mainstayCodesAgree() throws {

@@ -54,6 +54,13 @@ import Testing
     let folder = try Self.open(scratch)
     #expect(folder.pictures.count == 4 && folder.trainingImages.count == 2)
     #expect(try Self.open(scratch, .random).pictures.count == 4)
+    // Nothing but the folders says that groups are kept apart.
+    #expect(folder.splitRemark?.contains("train/ and test/") == true)
+    #expect(try Self.open(scratch, .random).splitRemark == nil)
+    try scratch.write(
+      "path,class,split\ntrain/x/0.png,x,train\ntrain/y/1.png,y,train\ntest/x/0.png,x,test",
+      to: "manifest.csv")
+    #expect(try Self.open(scratch).splitRemark == nil)
   }
 
   @Test func shufflesFoldersOfClasses() throws {

@@ -166,6 +166,11 @@ import Testing
     try scratch.write(log + #"{"stage":"cl"#, to: "log.jsonl")
     _ = try Self.run(plan, set, scratch.folder, resumes: true, into: &trace)
     #expect(try scratch.folder.log().count == 4)
+    // A log alone is somebody's training, too.
+    try FileManager.default.removeItem(atPath: scratch.folder.checkpointPath)
+    #expect(throws: RunFolderError.inUse(path: scratch.path)) {
+      _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
+    }
   }
 
   @Test func picturesGoToClientsOnceEach() {

@@ -1,35 +1,43 @@
 #!/usr/bin/env bash
-# Trains networks for three sets of pictures and both splits: models.sh DATA OUT. Goes on where it was broken off.
-# DATA has folders tmri, amri and kct, each with manifest.csv. One argument more trains only what it names: tmri-random.
+# Trains networks for three sets of pictures and both splits: models.sh DATA OUT [NAME ...], NAME as in tmri-random.
+# DATA has folders tmri, amri and kct, each with manifest.csv. Every training takes one core, and as many run at once
+# as there are cores: two of one thread get further than two threads on one. Goes on where it was broken off.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-program=${SFMEDIR_BIN:-$root/.build/release}/sfmedir
-if [ $# -lt 2 ]; then
-  printf 'models.sh DATA OUT [NAME]\n' >&2
-  exit 64
-fi
-data=$1 out=$2 only=${3:-}
+export SFMEDIR_PROGRAM=${SFMEDIR_BIN:-$root/.build/release}/sfmedir
+names=(tmri-random amri-random kct-random tmri-group amri-group kct-group)
 
-common=(--seed 1 --threads 2 --epochs 40 --adversarial-epochs 110
-  --class-codes equidistant --loss central --adversarial-loss central --average-decay 0.999
-  --rate 2e-3 --adversarial-rate 1.5e-3
-  --rotation 5 --shift 0.03 --zoom 0.05 --contrast 0.1 --brightness 0.02)
-
+# One training: models.sh --one DATA OUT NAME.
 train() {
-  local name=$1 set=$2 split=$3 bits=$4
-  shift 4
-  if [ -n "$only" ] && [ "$only" != "$name" ]; then return; fi
-  local resume=()
+  local data=$1 out=$2 name=$3
+  local set=${name%-*} split=${name#*-} resume=()
+  local options=(--seed 1 --threads 1 --epochs 40 --adversarial-epochs 110
+    --class-codes equidistant --loss central --adversarial-loss central --average-decay 0.999
+    --rate 2e-3 --adversarial-rate 1.5e-3
+    --rotation 5 --shift 0.03 --zoom 0.05 --contrast 0.1 --brightness 0.02)
+  case $set in
+    tmri) options+=(--bits 8,16,32,64 --epochs 60 --adversarial-epochs 170) ;;
+    amri) options+=(--bits 16) ;;
+    kct) options+=(--bits 16 --no-flip) ;;
+  esac
   if [ -e "$out/$name/checkpoint.safetensors" ]; then resume=(--resume); fi
-  printf 'models.sh: %s\n' "$name" >&2
-  OPENBLAS_NUM_THREADS=1 "$program" model train --data "$data/$set" --split "$split" --bits "$bits" \
-    --out "$out/$name" "${common[@]}" "$@" "${resume[@]}"
+  printf '%s begins\n' "$name" >&2
+  OPENBLAS_NUM_THREADS=1 "$SFMEDIR_PROGRAM" model train --data "$data/$set" --split "$split" --out "$out/$name" \
+    "${options[@]}" "${resume[@]}" >>"$out/$name.txt" 2>&1
+  printf '%s is trained\n' "$name" >&2
 }
 
-train tmri-random tmri random 8,16,32,64
-train tmri-group tmri group 8,16,32,64
-train kct-random kct random 16 --no-flip
-train kct-group kct group 16 --no-flip
-train amri-random amri random 16
-train amri-group amri group 16
+if [ "${1:-}" = --one ]; then
+  train "$2" "$3" "$4"
+  exit
+fi
+if [ $# -lt 2 ]; then
+  printf 'models.sh DATA OUT [NAME ...], NAME one of: %s\n' "${names[*]}" >&2
+  exit 64
+fi
+data=$1 out=$2
+shift 2
+mkdir -p "$out"
+if [ $# -gt 0 ]; then names=("$@"); fi
+printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I NAME "$0" --one "$data" "$out" NAME

@@ -56,7 +56,8 @@ struct EvaluationTables {
             Self.fixed(evaluation.targeted?.wantedLabel?.cut(Self.k)?.hashing),
             Self.fixed(evaluation.nontargeted?.trueLabel.cut(Self.k)?.hashing),
             Self.fixed(evaluation.shuffled.cut(Self.k)?.hashing),
-            Self.fixed(evaluation.pixels?.hashing), Self.fixed(evaluation.pixels?.accuracy),
+            Self.fixed(evaluation.pixels?.cut(Self.k)?.hashing),
+            Self.fixed(evaluation.pixels?.accuracy),
           ]
         }),
       Titled(
@@ -77,36 +78,49 @@ struct EvaluationTables {
             Self.fixed(targeted?.retrieval), Self.fixed(targeted?.tieAware),
             Self.fixed(evaluation.nontargeted?.trueLabel.cut(Self.k)?.retrieval),
             Self.fixed(evaluation.shuffled.cut(Self.k)?.retrieval),
-            Self.fixed(evaluation.pixels?.retrieval),
+            Self.fixed(evaluation.pixels?.cut(Self.k)?.retrieval),
           ]
         }),
     ]
-    let ks = rows.first?.evaluation.clean.cuts.map(\.k) ?? []
     tables.append(
-      Titled(
-        title: "\(dataset): P@k of clean queries",
-        columns: Self.head + ks.map { .init("\($0)", .right) },
-        rows: rows.map { row in
-          heading(row) + row.evaluation.clean.cuts.map { Self.fixed($0.precision) }
-        }))
+      cutTable("P@k of clean queries", \.precision) { $0.clean.cuts })
     tables.append(
-      Titled(
-        title: "\(dataset): R@k of clean queries",
-        columns: Self.head + ks.map { .init("\($0)", .right) },
-        rows: rows.map { row in
-          heading(row) + row.evaluation.clean.cuts.map { Self.fixed($0.recall) }
-        }))
+      cutTable("R@k of clean queries", \.recall) { $0.clean.cuts })
     if rows.contains(where: { $0.evaluation.targeted != nil }) {
       tables.append(
-        Titled(
-          title: "\(dataset): P@k under the targeted attack, by the true label",
-          columns: Self.head + ks.map { .init("\($0)", .right) },
-          rows: rows.map { row in
-            heading(row)
-              + ks.map { Self.fixed(row.evaluation.targeted?.trueLabel.cut($0)?.precision) }
-          }))
+        cutTable("P@k under the targeted attack, by the true label", \.precision) {
+          $0.targeted?.trueLabel.cuts ?? []
+        })
     }
     return tables
+  }
+
+  /// A column for each k; below the models, for each split, what pixels alone and chance find of clean queries.
+  private func cutTable(
+    _ title: String, _ value: KeyPath<RetrievalScores.Cut, Double>,
+    cuts: (ModelEvaluation) -> [RetrievalScores.Cut]
+  ) -> Titled {
+    let ks = rows.first?.evaluation.clean.cuts.map(\.k) ?? []
+    func cells(_ cuts: [RetrievalScores.Cut]) -> [String] {
+      ks.map { k in Self.fixed(cuts.first { $0.k == k }?[keyPath: value]) }
+    }
+    let models = rows.map { heading($0) + cells(cuts($0.evaluation)) }
+    let baselines = baselines.map { [$0.name, $0.split, "-", "-"] + cells($0.cuts) }
+    return Titled(
+      title: "\(dataset): \(title)", columns: Self.head + ks.map { .init("\($0)", .right) },
+      rows: models + baselines)
+  }
+
+  /// What needs no network, once for each split.
+  private var baselines: [(name: String, split: String, cuts: [RetrievalScores.Cut])] {
+    var found: [(name: String, split: String, cuts: [RetrievalScores.Cut])] = []
+    for row in rows {
+      let split = row.split.rawValue
+      if found.contains(where: { $0.split == split }) { continue }
+      if let pixels = row.evaluation.pixels { found.append(("(pixels)", split, pixels.cuts)) }
+      found.append(("(by chance)", split, row.evaluation.shuffled.cuts))
+    }
+    return found
   }
 
   var notes: [String] {
@@ -155,6 +169,11 @@ struct EvaluationTables {
           name + ", attacked", targeted.cuts.map { (Double($0.k), $0.precision) }, isDashed: true)
       }
     }
+    for baseline in baselines {
+      precision.add(
+        "\(baseline.name), \(baseline.split)",
+        baseline.cuts.map { (Double($0.k), $0.precision) }, isDashed: true)
+    }
     recall.verticalRange = 0...1
     recall.horizontalRange = 0...1
     precision.verticalRange = 0...1
@@ -179,6 +198,11 @@ struct EvaluationTables {
         line["\(name)map_at_\(k)_tie_aware"] = .number(cut.tieAware)
       }
     }
+    func add(_ name: String, _ change: ModelEvaluation.Perturbation) {
+      line["\(name)linf"] = .number(change.largest)
+      line["\(name)l2"] = .number(change.length)
+      line["\(name)mse"] = .number(change.meanSquare)
+    }
     add("", evaluation.clean)
     add("adversarial_", evaluation.targeted?.trueLabel)
     add("targeted_", evaluation.targeted?.wantedLabel)
@@ -189,31 +213,46 @@ struct EvaluationTables {
       line["attack_steps"] = JSONValue(evaluation.attack?.steps ?? 0)
       line["attack_radius"] = .number(Double(evaluation.attack?.radius ?? 0))
       line["attack_seed"] = JSONValue(evaluation.seed)
-      line["attack_linf"] = .number(targeted.perturbation.largest)
-      line["attack_l2"] = .number(targeted.perturbation.length)
-      line["attack_mse"] = .number(targeted.perturbation.meanSquare)
+      add("attack_", targeted.perturbation)
     }
+    if let away = evaluation.nontargeted { add("nontargeted_", away.perturbation) }
     if let pixels = evaluation.pixels {
       line["pixel_accuracy"] = .number(pixels.accuracy)
-      line["pixel_map_at_100"] = .number(pixels.hashing)
-      line["pixel_map_at_100_retrieval"] = .number(pixels.retrieval)
+      if let cut = pixels.cut(100) {
+        line["pixel_map_at_100"] = .number(cut.hashing)
+        line["pixel_map_at_100_retrieval"] = .number(cut.retrieval)
+      }
+      line["pixel_cuts"] = json(pixels.cuts)
     }
     line["smallest_class_distance"] = JSONValue(
       ClassCodes.smallestDistance(evaluation.classCodes))
-    line["cuts"] = .array(
-      evaluation.clean.cuts.map {
+    line["cuts"] = json(evaluation.clean.cuts)
+    line["radii"] = json(evaluation.clean.radii)
+    line["shuffled_cuts"] = json(evaluation.shuffled.cuts)
+    if let attacked = evaluation.targeted?.trueLabel {
+      line["adversarial_cuts"] = json(attacked.cuts)
+      line["adversarial_radii"] = json(attacked.radii)
+    }
+    return line
+  }
+
+  private static func json(_ cuts: [RetrievalScores.Cut]) -> JSONValue {
+    .array(
+      cuts.map {
         .object([
           "k": JSONValue($0.k), "precision": .number($0.precision), "recall": .number($0.recall),
           "map": .number($0.hashing),
         ])
       })
-    line["radii"] = .array(
-      evaluation.clean.radii.map {
+  }
+
+  private static func json(_ radii: [RetrievalScores.Radius]) -> JSONValue {
+    .array(
+      radii.map {
         .object([
           "radius": JSONValue($0.radius), "precision": .number($0.precision),
           "recall": .number($0.recall),
         ])
       })
-    return line
   }
 }

@@ -24,10 +24,10 @@ struct ModelEvalCommand: ToolCommand {
       database, queries (how many), map_at_100, map_at_1000, adversarial_map_at_100 (under the \
       targeted attack, by the true label), targeted_map_at_100 (by the label that the attacker wanted), \
       nontargeted_map_at_100, the same with _retrieval (divided as information retrieval does) and \
-      _tie_aware, shuffled_map_at_100, pixel_accuracy, pixel_map_at_100, attack_linf, attack_l2, attack_mse, attack_steps, \
-      attack_radius, attack_seed, \
-      smallest_class_distance, cuts (for each k: k, precision, recall, map), radii (for each Hamming \
-      radius: radius, precision, recall).
+      _tie_aware, shuffled_map_at_100, pixel_accuracy, pixel_map_at_100, attack_linf, attack_l2, attack_mse, \
+      nontargeted_linf, nontargeted_l2, nontargeted_mse, attack_steps, attack_radius, attack_seed, \
+      smallest_class_distance, cuts, adversarial_cuts, pixel_cuts, shuffled_cuts (for each k: k, precision, recall, \
+      map), radii, adversarial_radii (for each Hamming radius: radius, precision, recall).
 
       Exit codes: 0 measured; 65 bad pictures or models.
       """)
@@ -110,6 +110,7 @@ struct ModelEvalCommand: ToolCommand {
         ?? {
           let folder = try PictureFolder(
             directory: data, split: split, seed: model.splitSeed)
+          if let remark = folder.splitRemark { output.remark(remark) }
           return (folder, try folder.load(side: model.side))
         }()
       sets[key] = (folder, set)

@@ -168,6 +168,7 @@ struct ModelTrainCommand: ToolCommand {
     output.remark(
       "\(data): \(folder.trainingImages.count) pictures to learn from, "
         + "\(folder.testImages.count) to test with, \(folder.classes.joined(separator: ", "))")
+    if let remark = folder.splitRemark { output.remark(remark) }
     let set = try folder.load(side: size)
     let runFolder = try RunFolder(path: out)
     let parameters =

@@ -6,9 +6,10 @@ internal import CKernels
 public struct NearestPixels: Sendable {
   /// Share of queries whose nearest picture is of their class.
   public private(set) var accuracy = 0.0
-  /// mAP@k, as deep hashing counts and as information retrieval counts.
-  public private(set) var hashing = 0.0
-  public private(set) var retrieval = 0.0
+  /// As of codes; distances of pixels have no ties.
+  public private(set) var cuts: [RetrievalScores.Cut]
+
+  public func cut(_ k: Int) -> RetrievalScores.Cut? { cuts.first { $0.k == k } }
 
   /// Pictures are compared at so many pixels a side, where that divides theirs.
   private static let side = 32
@@ -17,7 +18,9 @@ public struct NearestPixels: Sendable {
   /// - Parameters:
   ///   - queries: numbers of pictures of the set.
   ///   - database: numbers of pictures of the set.
-  public init(set: TrainingSet, queries: [Int], database: [Int], k: Int) {
+  ///   - ks: lengths of the result list.
+  public init(set: TrainingSet, queries: [Int], database: [Int], ks: [Int]) {
+    cuts = ks.map { RetrievalScores.Cut(k: $0) }
     guard !queries.isEmpty, !database.isEmpty else { return }
     let length = Self.length(of: set)
     let stored = Self.features(set, database)
@@ -28,7 +31,8 @@ public struct NearestPixels: Sendable {
     var relevant = [Int](repeating: 0, count: set.classes.count)
     for picture in database { relevant[set.labels[picture]] += 1 }
     let products = FloatBuffer(count: Self.block * database.count)
-    var (hits, hashingSum, retrievalSum) = (0, 0.0, 0.0)
+    let longest = max(ks.max() ?? 1, 1)
+    var hits = 0
     for first in stride(from: 0, to: queries.count, by: Self.block) {
       let count = min(Self.block, queries.count - first)
       MatrixProduct.apply(
@@ -41,17 +45,16 @@ public struct NearestPixels: Sendable {
           norms[$0] - 2 * products.pointer[row * database.count + $0]
         }
         let order = distances.indices.sorted { (distances[$0], $0) < (distances[$1], $1) }
-        let relevance = order.prefix(k).map { set.labels[database[$0]] == label }
+        let relevance = order.prefix(longest).map { set.labels[database[$0]] == label }
         hits += relevance[0] ? 1 : 0
-        hashingSum += AveragePrecision.ranked(
-          relevance, at: k, relevant: relevant[label], .hashing)
-        retrievalSum += AveragePrecision.ranked(
-          relevance, at: k, relevant: relevant[label], .retrieval)
+        for index in cuts.indices { cuts[index].add(relevance, relevant: relevant[label]) }
       }
     }
     accuracy = Double(hits) / Double(queries.count)
-    hashing = hashingSum / Double(queries.count)
-    retrieval = retrievalSum / Double(queries.count)
+    for index in cuts.indices {
+      cuts[index].tieAware = cuts[index].retrieval
+      cuts[index].divide(by: Double(queries.count))
+    }
   }
 
   /// Queries of one matrix product.

@@ -32,6 +32,28 @@ public struct RetrievalScores: Sendable {
     public var tieAware = 0.0
     public var precision = 0.0
     public var recall = 0.0
+
+    init(k: Int) { self.k = k }
+
+    /// Adds a query's; `tieAware` stays.
+    /// - Parameters:
+    ///   - ranking: whether each item is relevant, the nearest first; at least k of them, or all that there are.
+    ///   - relevant: how many there are of them.
+    mutating func add(_ ranking: [Bool], relevant: Int) {
+      let hits = ranking.prefix(k).count { $0 }
+      hashing += AveragePrecision.ranked(ranking, at: k, relevant: relevant, .hashing)
+      retrieval += AveragePrecision.ranked(ranking, at: k, relevant: relevant, .retrieval)
+      precision += Double(hits) / Double(k)
+      recall += relevant == 0 ? 0 : Double(hits) / Double(relevant)
+    }
+
+    mutating func divide(by queries: Double) {
+      hashing /= queries
+      retrieval /= queries
+      tieAware /= queries
+      precision /= queries
+      recall /= queries
+    }
   }
 
   /// At one Hamming radius, sums over all queries.
@@ -86,14 +108,9 @@ public struct RetrievalScores: Sendable {
       }
       let relevant = label < classes ? relevantItems[label] : 0
       for index in cuts.indices {
-        let k = cuts[index].k
-        let hits = ranking.prefix(k).count { $0 }
-        cuts[index].hashing += AveragePrecision.ranked(ranking, at: k, relevant: relevant, .hashing)
-        cuts[index].retrieval += AveragePrecision.ranked(
-          ranking, at: k, relevant: relevant, .retrieval)
-        cuts[index].tieAware += AveragePrecision.tied(groups, at: k, relevant: relevant)
-        cuts[index].precision += Double(hits) / Double(k)
-        cuts[index].recall += relevant == 0 ? 0 : Double(hits) / Double(relevant)
+        cuts[index].add(ranking, relevant: relevant)
+        cuts[index].tieAware += AveragePrecision.tied(
+          groups, at: cuts[index].k, relevant: relevant)
       }
       var (within, hits) = (0, 0)
       for radius in 0...bits {
@@ -107,13 +124,7 @@ public struct RetrievalScores: Sendable {
       }
     }
     let count = Double(queries.codes.count)
-    for index in cuts.indices {
-      cuts[index].hashing /= count
-      cuts[index].retrieval /= count
-      cuts[index].tieAware /= count
-      cuts[index].precision /= count
-      cuts[index].recall /= count
-    }
+    for index in cuts.indices { cuts[index].divide(by: count) }
     for radius in radii.indices {
       radii[radius].precision /= Double(max(answered[radius], 1))
       radii[radius].recall /= count

@@ -26,6 +26,8 @@ final class NetworkParameters: @unchecked Sendable {
   let panels: FloatBuffer
   /// Whether there will be gradients: the panels for them are made only then.
   private let isTrained: Bool
+  /// A kernel's gradient while it is put into another order.
+  private let moved: FloatBuffer
 
   init(
     configuration: ConvNeXtConfiguration, layout: ParameterLayout, values: FloatBuffer,
@@ -42,6 +44,8 @@ final class NetworkParameters: @unchecked Sendable {
     folded = FloatBuffer(count: map.foldedCount)
     panels = FloatBuffer(count: map.panelCount)
     self.isTrained = isTrained
+    let widest = max(configuration.dims.max() ?? 0, configuration.channels)
+    moved = FloatBuffer(count: isTrained ? Self.kernelTaps * widest : 0)
     fold(lanes: 1)
   }
 
@@ -49,10 +53,8 @@ final class NetworkParameters: @unchecked Sendable {
   func fold(lanes: Int) {
     foldAll()
     Lane.inParallel(lanes) { [self] lane in
-      for linear in Lane.share(of: map.linears.count, lane: lane, lanes: lanes).map({
-        map.linears[$0]
-      }) {
-        makePanels(of: linear)
+      for number in Lane.share(of: map.linears.count, lane: lane, lanes: lanes) {
+        makePanels(of: map.linears[number])
       }
     }
   }
@@ -145,11 +147,11 @@ final class NetworkParameters: @unchecked Sendable {
   ) {
     let (inputs, taps) = (downsampling.inputs, Self.downsamplingTaps)
     let normalization = downsampling.normalization
-    var moved = [Float](repeating: 0, count: taps * inputs)
+    let moved = moved.pointer
     for output in 0..<downsampling.outputs {
       let begin = downsampling.convolution.weight + output * taps * inputs
       let shift = gradient[downsampling.convolution.bias + output]
-      for at in moved.indices { moved[at] = gradient[begin + at] }
+      moved.update(from: gradient + begin, count: taps * inputs)
       for input in 0..<inputs {
         let weight = values.pointer[normalization.weight + input]
         let bias = values.pointer[normalization.bias + input]
@@ -169,7 +171,8 @@ final class NetworkParameters: @unchecked Sendable {
   ) {
     let width = block.width
     let kernels = gradient + block.depthwise.weight
-    let moved = [Float](UnsafeBufferPointer(start: kernels, count: Self.kernelTaps * width))
+    let moved = moved.pointer
+    moved.update(from: kernels, count: Self.kernelTaps * width)
     for tap in 0..<Self.kernelTaps {
       for channel in 0..<width {
         kernels[channel * Self.kernelTaps + tap] = moved[tap * width + channel]

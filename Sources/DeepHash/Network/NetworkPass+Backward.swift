@@ -24,12 +24,12 @@ extension NetworkPass {
       for number in stage.blocks.indices.reversed() {
         factors = factors.map { $0 - input.count }
         reverseBlock(
-          stage.blocks[number], memory.stages[index].blocks[number], extent: extents[index],
+          stage.blocks[number], memory.stages[index].blocks[number], extent: stageExtent(index),
           factors: factors, parameterGradient)
       }
       if let downsampling = stage.downsampling {
         reverseDownsampling(
-          downsampling, from: extents[index - 1], to: extents[index], stage: index,
+          downsampling, from: stageExtent(index - 1), to: stageExtent(index), stage: index,
           parameterGradient)
       }
     }
@@ -39,7 +39,7 @@ extension NetworkPass {
   private func reverseHead(
     _ outputGradient: UnsafePointer<Float>, _ parameterGradient: UnsafeMutablePointer<Float>?
   ) {
-    let extent = extents[extents.count - 1]
+    let extent = lastExtent
     let (count, channels) = (extent.count, extent.channels)
     if let parameterGradient {
       addGradient(
@@ -145,7 +145,7 @@ extension NetworkPass {
     _ parameterGradient: UnsafeMutablePointer<Float>?,
     _ imageGradient: UnsafeMutablePointer<Float>?
   ) {
-    let extent = extents[0]
+    let extent = stageExtent(0)
     let (gradient, rows, channels) = (memory.gradient, extent.rows, extent.channels)
     if let parameterGradient {
       sfmedir_add_column_products(

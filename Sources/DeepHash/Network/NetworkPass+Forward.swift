@@ -11,12 +11,12 @@ extension NetworkPass {
     branchFactors: UnsafePointer<Float>? = nil, observer: ConvNeXt.Observer? = nil
   ) {
     applyStem(to: images)
-    report(observer, "stem", memory.state, extents[0])
+    report(observer, "stem", memory.state, stageExtent(0))
     var factors = branchFactors
     for (index, stage) in map.stages.enumerated() {
-      let extent = extents[index]
+      let extent = stageExtent(index)
       if let downsampling = stage.downsampling {
-        applyDownsampling(downsampling, from: extents[index - 1], to: extent, stage: index)
+        applyDownsampling(downsampling, from: stageExtent(index - 1), to: extent, stage: index)
       }
       report(observer, "stage\(index).in", memory.state, extent)
       for (number, block) in stage.blocks.enumerated() {
@@ -31,7 +31,7 @@ extension NetworkPass {
   }
 
   private func applyStem(to images: UnsafePointer<Float>) {
-    let extent = extents[0]
+    let extent = stageExtent(0)
     sfmedir_gather_4x4_planar(
       images, Self.pixelMean, Self.pixelScale, memory.stemPatches, input.count, input.channels,
       input.height, input.width)
@@ -131,7 +131,7 @@ extension NetworkPass {
   }
 
   private func applyHead(outputs: UnsafeMutablePointer<Float>, observer: ConvNeXt.Observer?) {
-    let extent = extents[extents.count - 1]
+    let extent = lastExtent
     let pooled = memory.head.standardized
     sfmedir_mean_of_rows(memory.state, pooled, extent.count, extent.pixels, extent.channels)
     let single = ImageExtent(count: extent.count, height: 1, width: 1, channels: extent.channels)

@@ -6,8 +6,6 @@ struct NetworkPass {
   let memory: PassMemory
   /// The images; planar, [count][channels][height][width].
   let input: ImageExtent
-  /// After the stem and after each downsampling.
-  let extents: [ImageExtent]
 
   /// Epsilon of every layer normalisation, as the published networks have it.
   static let normalizationEpsilon: Float = 1e-6
@@ -22,10 +20,12 @@ struct NetworkPass {
     self.parameters = parameters
     self.memory = memory
     self.input = input
-    extents = input.stages(of: parameters.configuration)
   }
 
   var map: ParameterMap { parameters.map }
+  /// After the stem or the downsampling of that stage.
+  func stageExtent(_ stage: Int) -> ImageExtent { memory.extents[stage].with(count: input.count) }
+  var lastExtent: ImageExtent { stageExtent(memory.extents.count - 1) }
 
   /// What the kernels read.
   func folded(_ offset: Int) -> UnsafePointer<Float> {

@@ -48,6 +48,8 @@ final class PassMemory {
   let configuration: ConvNeXtConfiguration
   /// Its count is the largest that fits.
   let capacity: ImageExtent
+  /// Of so many images after the stem and after each downsampling.
+  let extents: [ImageExtent]
   let purpose: Purpose
 
   /// The activations that pass from layer to layer.
@@ -126,6 +128,7 @@ final class PassMemory {
     head = Normalization(
       standardized: reserve(capacity.count * extents[extents.count - 1].channels),
       scales: reserve(capacity.count))
+    self.extents = extents
     (self.state, self.hidden, self.padded, self.buffers) = (state, hidden, padded, buffers)
   }
 

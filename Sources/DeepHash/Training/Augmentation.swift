@@ -48,16 +48,18 @@ public struct Augmentation: Sendable, Equatable {
     let size = 1 + draw(scale)
     let (across, down) = (draw(shift) * Double(extent.width), draw(shift) * Double(extent.height))
     let mirror = flips && Bool.random(using: &dice) ? -1.0 : 1.0
-    let map: [Float] = [
+    let map: InlineArray<6, Float> = [
       Float(size * cos(angle) * mirror), Float(-size * sin(angle)), Float(across),
       Float(size * sin(angle) * mirror), Float(size * cos(angle)), Float(down),
     ]
     let gain = Float(1 + draw(contrast))
     let offset = Float(draw(brightness))
-    for plane in 0..<extent.channels {
-      sfmedir_affine_view(
-        image + plane * planeElements, out + plane * planeElements, extent.height, extent.width,
-        map, gain, offset, Self.floor)
+    map.span.withUnsafeBufferPointer { map in
+      for plane in 0..<extent.channels {
+        sfmedir_affine_view(
+          image + plane * planeElements, out + plane * planeElements, extent.height, extent.width,
+          map.baseAddress, gain, offset, Self.floor)
+      }
     }
   }
 }
@@ -69,11 +71,13 @@ enum TrainingDice {
     case view, start, depth, split, parameters, attack
   }
 
-  static func dice(_ seed: UInt64, _ purpose: Purpose, _ numbers: Int...) -> SplitMix64 {
+  static func dice<let count: Int>(
+    _ seed: UInt64, _ purpose: Purpose, _ numbers: InlineArray<count, Int>
+  ) -> SplitMix64 {
     var mixed = SplitMix64(seed: seed ^ (purpose.rawValue << 56))
     var state = mixed.next()
-    for number in numbers {
-      mixed = SplitMix64(seed: state ^ UInt64(bitPattern: Int64(number)))
+    for at in numbers.indices {
+      mixed = SplitMix64(seed: state ^ UInt64(bitPattern: Int64(numbers[at])))
       state = mixed.next()
     }
     return SplitMix64(seed: state)

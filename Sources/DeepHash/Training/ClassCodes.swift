@@ -10,16 +10,25 @@ public enum ClassCodes {
   ///   - sums: of the codes' signs, +1 or -1, for each class: [class][l].
   ///   - counts: images of each class.
   public static func mainstay(sums: [[Int]], counts: [Int]) -> [[Float]] {
+    var codes = sums.map { [Float](repeating: 1, count: $0.count) }
+    putMainstay(sums: sums, counts: counts, into: &codes)
+    return codes
+  }
+
+  /// The same where there are codes already.
+  static func putMainstay(sums: [[Int]], counts: [Int], into codes: inout [[Float]]) {
+    precondition(
+      codes.count == sums.count && zip(codes, sums).allSatisfy { $0.count == $1.count },
+      "codes of another form")
     let all = counts.reduce(0, +)
-    guard let bits = sums.first?.count else { return [] }
-    let totals = (0..<bits).map { bit in sums.reduce(0) { $0 + $1[bit] } }
-    return sums.indices.map { index in
-      let (inside, outside) = (counts[index], all - counts[index])
-      return (0..<bits).map { bit in
-        let (sum, rest) = (sums[index][bit], totals[bit] - sums[index][bit])
+    for bit in 0..<(sums.first?.count ?? 0) {
+      let total = sums.reduce(0) { $0 + $1[bit] }
+      for index in sums.indices {
+        let (inside, outside) = (counts[index], all - counts[index])
+        let (sum, rest) = (sums[index][bit], total - sums[index][bit])
         let difference =
-          inside == 0 ? -totals[bit] : outside == 0 ? sum : sum * outside - rest * inside
-        return difference >= 0 ? 1 : -1
+          inside == 0 ? -total : outside == 0 ? sum : sum * outside - rest * inside
+        codes[index][bit] = difference >= 0 ? 1 : -1
       }
     }
   }

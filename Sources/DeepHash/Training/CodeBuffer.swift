@@ -34,7 +34,7 @@ public struct CodeBuffer: Sendable {
     sumUnits = [[Int64]](repeating: [Int64](repeating: 0, count: bits), count: classes)
     signSums = [[Int]](repeating: [Int](repeating: 0, count: bits), count: classes)
     for image in labels.indices {
-      put(values[image * bits..<(image + 1) * bits], at: image)
+      for bit in 0..<bits { put(values[image * bits + bit], image, bit) }
       count(image, 1)
     }
   }
@@ -44,6 +44,10 @@ public struct CodeBuffer: Sendable {
 
   /// The context-aware codes of the classes: [class][l].
   public var mainstay: [[Float]] { ClassCodes.mainstay(sums: signSums, counts: counts) }
+
+  func putMainstay(into codes: inout [[Float]]) {
+    ClassCodes.putMainstay(sums: signSums, counts: counts, into: &codes)
+  }
 
   /// Sum over all images of u_bit u_other.
   func moment(_ bit: Int, _ other: Int) -> Double {
@@ -55,19 +59,22 @@ public struct CodeBuffer: Sendable {
 
   public mutating func replace(_ image: Int, with values: [Float]) {
     precondition(values.count == bits, "\(values.count) values for a code of \(bits)")
+    replace(image) { values[$0] }
+  }
+
+  /// - Parameter value: h of a bit.
+  mutating func replace(_ image: Int, value: (Int) -> Float) {
     count(image, -1)
-    put(values[...], at: image)
+    for bit in 0..<bits { put(value(bit), image, bit) }
     count(image, 1)
   }
 
-  private mutating func put(_ values: ArraySlice<Float>, at image: Int) {
-    for (bit, value) in values.enumerated() {
-      // What is not a number is refused where the loss is looked at; here it must not stop the program.
-      let bounded = value.isFinite ? min(max(Double(value), -1), 1) : 0
-      let rounded = Int32((bounded / Self.unit).rounded())
-      // The sign stays, however small the value is.
-      units[image * bits + bit] = rounded == 0 && bounded < 0 ? -1 : rounded
-    }
+  private mutating func put(_ value: Float, _ image: Int, _ bit: Int) {
+    // What is not a number is refused where the loss is looked at; here it must not stop the program.
+    let bounded = value.isFinite ? min(max(Double(value), -1), 1) : 0
+    let rounded = Int32((bounded / Self.unit).rounded())
+    // The sign stays, however small the value is.
+    units[image * bits + bit] = rounded == 0 && bounded < 0 ? -1 : rounded
   }
 
   /// Adds an image to the sums, or takes it away.

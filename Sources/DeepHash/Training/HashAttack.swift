@@ -62,7 +62,7 @@ public struct HashAttack: Sendable, Equatable {
           }
           let moved = adversarial.pointer + first * elements
           for (at, image) in range.enumerated() {
-            var dice = TrainingDice.dice(seed, .attack, images[image])
+            var dice = TrainingDice.dice(seed, .attack, [images[image]])
             Self.start(
               clean + at * elements, moved + at * elements, count: elements, radius: radius,
               dice: &dice)

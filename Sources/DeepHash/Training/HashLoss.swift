@@ -63,6 +63,22 @@ public struct HashLoss: Sendable {
     let stride: Int
   }
 
+  /// What the losses of a batch are worked out in; serves batch after batch, and grows to the largest.
+  final class Memory {
+    private var values = UnsafeMutableBufferPointer<Double>.allocate(capacity: 0)
+
+    deinit { values.deallocate() }
+
+    /// At least so many values; their content is whatever it was.
+    func reserve(_ count: Int) -> UnsafeMutablePointer<Double> {
+      if values.count < count || values.baseAddress == nil {
+        values.deallocate()
+        values = .allocate(capacity: max(count, 1))
+      }
+      return values.baseAddress!
+    }
+  }
+
   /// The terms of one head, and the gradient of `weight` times the total with regard to its outputs, which is written
   /// to `gradient` and `adversarialGradient`.
   ///
@@ -73,28 +89,31 @@ public struct HashLoss: Sendable {
   ///   - buffer: u_j with their labels; for L_ori pairwise.
   func evaluate(
     outputs: Rows, adversarialOutputs: Rows?, labels: [Int], codes: [[Float]], buffer: CodeBuffer,
-    weight: Double = 1, gradient: Rows, adversarialGradient: Rows?
+    weight: Double = 1, gradient: Rows, adversarialGradient: Rows?, memory: Memory
   ) -> Terms {
     let (count, bits) = (labels.count, buffer.bits)
+    let values = memory.reserve(
+      Batch.values(count: count, bits: bits) + Self.pairwiseValues(bits: bits))
+    let rest = values + Batch.values(count: count, bits: bits)
     var terms = Terms()
-    var batch = Batch(outputs, count: count, bits: bits)
+    let batch = Batch(outputs, count: count, bits: bits, values)
     switch original {
-    case .pairwise: terms.original = addPairwise(&batch, labels, buffer)
-    case .central: terms.original = addCentral(&batch, labels, codes, factor: 1)
+    case .pairwise: terms.original = addPairwise(batch, labels, buffer, rest)
+    case .central: terms.original = addCentral(batch, labels, codes, factor: 1)
     }
-    terms.balance = addBalance(&batch)
-    if let adversarialOutputs, let adversarialGradient {
-      var attacked = Batch(adversarialOutputs, count: count, bits: bits)
-      switch adversarial {
-      case .mainstay: terms.adversarial = addMainstay(&attacked, labels, codes)
-      case .central: terms.adversarial = addCentral(&attacked, labels, codes, factor: lambda)
-      }
-      terms.quantization = addQuantization(&attacked)
-      attacked.writeGradient(to: adversarialGradient, weight: weight)
-    } else {
-      terms.quantization = addQuantization(&batch)
-    }
+    terms.balance = addBalance(batch)
+    if adversarialOutputs == nil { terms.quantization = addQuantization(batch) }
     batch.writeGradient(to: gradient, weight: weight)
+    if let adversarialOutputs, let adversarialGradient {
+      // In the place of the clean ones.
+      let attacked = Batch(adversarialOutputs, count: count, bits: bits, values)
+      switch adversarial {
+      case .mainstay: terms.adversarial = addMainstay(attacked, labels, codes)
+      case .central: terms.adversarial = addCentral(attacked, labels, codes, factor: lambda)
+      }
+      terms.quantization = addQuantization(attacked)
+      attacked.writeGradient(to: adversarialGradient, weight: weight)
+    }
     terms.total =
       terms.original + lambda * terms.adversarial + phi * terms.quantization + chi * terms.balance
     return terms
@@ -104,29 +123,35 @@ public struct HashLoss: Sendable {
   private struct Batch {
     let count: Int
     let bits: Int
-    let outputs: [Double]
+    let outputs: UnsafeMutablePointer<Double>
     /// tanh of the outputs, and the slope with regard to it.
-    let codes: [Double]
-    var slopes: [Double]
+    let codes: UnsafeMutablePointer<Double>
+    let slopes: UnsafeMutablePointer<Double>
     /// The slope with regard to the outputs themselves.
-    var direct: [Double]
+    let direct: UnsafeMutablePointer<Double>
 
-    init(_ rows: Rows, count: Int, bits: Int) {
+    /// Of memory that a batch takes.
+    static func values(count: Int, bits: Int) -> Int { 4 * count * bits }
+
+    init(_ rows: Rows, count: Int, bits: Int, _ memory: UnsafeMutablePointer<Double>) {
       self.count = count
       self.bits = bits
-      outputs = (0..<count * bits).map { at in
-        Double(rows.pointer[at / bits * rows.stride + at % bits])
+      let elements = count * bits
+      (outputs, codes) = (memory, memory + elements)
+      (slopes, direct) = (memory + 2 * elements, memory + 3 * elements)
+      for at in 0..<elements {
+        outputs[at] = Double(rows.pointer[at / bits * rows.stride + at % bits])
+        codes[at] = tanh(outputs[at])
+        (slopes[at], direct[at]) = (0, 0)
       }
-      codes = outputs.map { tanh($0) }
-      slopes = [Double](repeating: 0, count: count * bits)
-      direct = slopes
     }
 
+    var indices: Range<Int> { 0..<count * bits }
     /// One of all images and bits.
     var share: Double { 1 / Double(count * bits) }
 
     func writeGradient(to rows: Rows, weight: Double) {
-      for at in codes.indices {
+      for at in indices {
         rows.pointer[at / bits * rows.stride + at % bits] = Float(
           weight * (slopes[at] * (1 - codes[at] * codes[at]) + direct[at]))
       }
@@ -134,7 +159,7 @@ public struct HashLoss: Sendable {
   }
 
   /// (1/l) sum over bits of (mean over the batch of h)^2
-  private func addBalance(_ batch: inout Batch) -> Double {
+  private func addBalance(_ batch: Batch) -> Double {
     let (count, bits) = (batch.count, batch.bits)
     var loss = 0.0
     for bit in 0..<bits {
@@ -149,9 +174,10 @@ public struct HashLoss: Sendable {
   }
 
   /// mean of (h - sign h)^2, the sign being a constant
-  private func addQuantization(_ batch: inout Batch) -> Double {
+  private func addQuantization(_ batch: Batch) -> Double {
     var loss = 0.0
-    for (at, code) in batch.codes.enumerated() {
+    for at in batch.indices {
+      let code = batch.codes[at]
       let distance = code - (code >= 0 ? 1 : -1)
       loss += distance * distance * batch.share
       batch.slopes[at] += phi * 2 * distance * batch.share
@@ -160,9 +186,9 @@ public struct HashLoss: Sendable {
   }
 
   /// -mean of (1/l) M h
-  private func addMainstay(_ batch: inout Batch, _ labels: [Int], _ codes: [[Float]]) -> Double {
+  private func addMainstay(_ batch: Batch, _ labels: [Int], _ codes: [[Float]]) -> Double {
     var loss = 0.0
-    for at in batch.codes.indices {
+    for at in batch.indices {
       let code = Double(codes[labels[at / batch.bits]][at % batch.bits])
       loss -= code * batch.codes[at] * batch.share
       batch.slopes[at] -= lambda * code * batch.share
@@ -170,15 +196,21 @@ public struct HashLoss: Sendable {
     return loss
   }
 
+  private static func pairwiseValues(bits: Int) -> Int { bits * bits + bits }
+
   /// mean over i and j of (h_i u_j / l - s_ij)^2 by way of the buffer's sums:
   /// h^T (sum u u^T) h / l^2 - 2 h (sum s_ij u_j) / l + N, where sum s_ij u_j is twice the class's sum less that of all.
-  private func addPairwise(_ batch: inout Batch, _ labels: [Int], _ buffer: CodeBuffer) -> Double {
+  private func addPairwise(
+    _ batch: Batch, _ labels: [Int], _ buffer: CodeBuffer, _ memory: UnsafeMutablePointer<Double>
+  ) -> Double {
     let bits = buffer.bits
     let length = Double(bits)
     let share = 1 / (Double(labels.count) * Double(buffer.labels.count))
-    let classes = buffer.counts.indices
-    let totals = (0..<bits).map { bit in classes.reduce(0) { $0 + buffer.sum(of: $1, bit) } }
-    let moments = (0..<bits * bits).map { buffer.moment($0 / bits, $0 % bits) }
+    let (moments, totals) = (memory, memory + bits * bits)
+    for bit in 0..<bits {
+      totals[bit] = buffer.counts.indices.reduce(0) { $0 + buffer.sum(of: $1, bit) }
+      for other in 0..<bits { moments[bit * bits + other] = buffer.moment(bit, other) }
+    }
     var loss = 1.0
     for (image, label) in labels.enumerated() {
       let begin = image * bits
@@ -198,10 +230,10 @@ public struct HashLoss: Sendable {
 
   /// mean over images and bits of log(1 + exp(-2 f c)); the gradient times `factor`.
   private func addCentral(
-    _ batch: inout Batch, _ labels: [Int], _ codes: [[Float]], factor: Double
+    _ batch: Batch, _ labels: [Int], _ codes: [[Float]], factor: Double
   ) -> Double {
     var loss = 0.0
-    for at in batch.outputs.indices {
+    for at in batch.indices {
       let code = Double(codes[labels[at / batch.bits]][at % batch.bits])
       let margin = 2 * batch.outputs[at] * code
       // log(1 + exp(-m)) without overflow on either side.

@@ -5,11 +5,11 @@ internal import CKernels
 extension HashTrainer {
   private var lanes: Int { network.laneCount }
 
-  func forward(_ members: [Int], _ labels: [Int], number: Int) {
+  /// - Parameter number: of the step, from which its dice follow.
+  func forward(_ batch: Batch, number: Int) {
     let work = Work(
-      members: members.map { images[$0] }, labels: labels, number: number, codes: codes,
-      outputs: outputs.pointer,
-      adversarialOutputs: outputs.pointer + members.count * recipe.outputCount)
+      batch: batch, number: number, codes: codes, outputs: outputs.pointer,
+      adversarialOutputs: outputs.pointer + recipe.batchSize * recipe.outputCount)
     let (network, set, recipe) = (network, set, recipe)
     Lane.inParallel(lanes) { lane in
       Self.forward(work, lane: lane, network: network, set: set, recipe: recipe)
@@ -17,8 +17,7 @@ extension HashTrainer {
   }
 
   private struct Work: @unchecked Sendable {
-    let members: [Int]
-    let labels: [Int]
+    let batch: Batch
     let number: Int
     let codes: [[[Float]]]
     let outputs: UnsafeMutablePointer<Float>
@@ -30,7 +29,7 @@ extension HashTrainer {
     recipe: TrainingRecipe
   ) {
     let lane = network.lanes[laneNumber]
-    let share = Lane.share(of: work.members.count, lane: laneNumber, lanes: network.laneCount)
+    let share = Lane.share(of: work.batch.images.count, lane: laneNumber, lanes: network.laneCount)
     guard !share.isEmpty else { return }
     let (elements, width) = (network.imageElements, recipe.outputCount)
     let copies = recipe.attack == nil ? 1 : 2
@@ -38,9 +37,9 @@ extension HashTrainer {
     let clean = lane.scratch(TrainableNetwork.Scratch.images, count: count * elements)
     let extent = network.extent(1)
     for (at, member) in share.enumerated() {
-      var dice = TrainingDice.dice(recipe.seed, .view, recipe.stage, work.number, member)
+      var dice = TrainingDice.dice(recipe.seed, .view, [recipe.stage, work.number, member])
       recipe.augmentation.view(
-        of: set.image(work.members[member]), into: clean + at * elements, extent: extent,
+        of: set.image(work.batch.images[member]), into: clean + at * elements, extent: extent,
         dice: &dice)
     }
     if let attack = recipe.attack {
@@ -68,7 +67,7 @@ extension HashTrainer {
   ) {
     let (elements, width) = (network.imageElements, recipe.outputCount)
     for (at, member) in share.enumerated() {
-      var dice = TrainingDice.dice(recipe.seed, .start, recipe.stage, work.number, member)
+      var dice = TrainingDice.dice(recipe.seed, .start, [recipe.stage, work.number, member])
       HashAttack.start(
         clean + at * elements, moved + at * elements, count: elements, radius: attack.radius,
         dice: &dice)
@@ -82,7 +81,7 @@ extension HashTrainer {
           var first = 0
           for (head, bits) in recipe.heads.enumerated() {
             recipe.loss.attackSlope(
-              outputs + at * width + first, code: work.codes[head][work.labels[member]])
+              outputs + at * width + first, code: work.codes[head][work.batch.labels[member]])
             first += bits
           }
         }
@@ -102,7 +101,8 @@ extension HashTrainer {
     let factors = lane.scratch(TrainableNetwork.Scratch.factors, count: blocks * count)
     for copy in 0..<copies {
       for (at, member) in share.enumerated() {
-        var dice = TrainingDice.dice(recipe.seed, .depth, recipe.stage, work.number, member, copy)
+        var dice = TrainingDice.dice(
+          recipe.seed, .depth, [recipe.stage, work.number, member, copy])
         for block in 0..<blocks {
           let chance = recipe.dropPath * Double(block) / Double(max(blocks - 1, 1))
           let isLeftOut = Double.random(in: 0..<1, using: &dice) < chance
@@ -113,7 +113,7 @@ extension HashTrainer {
     return UnsafePointer(factors)
   }
 
-  func loss(_ labels: [Int]) -> HashLoss.Terms {
+  func loss(_ labels: [Int], _ memory: HashLoss.Memory) -> HashLoss.Terms {
     let (count, width) = (labels.count, recipe.outputCount)
     var sum = HashLoss.Terms()
     var first = 0
@@ -129,7 +129,7 @@ extension HashTrainer {
         adversarialOutputs: isAttacked ? rows(outputs, adversarial: true) : nil, labels: labels,
         codes: codes[head], buffer: buffers[head], weight: share,
         gradient: rows(gradients, adversarial: false),
-        adversarialGradient: isAttacked ? rows(gradients, adversarial: true) : nil)
+        adversarialGradient: isAttacked ? rows(gradients, adversarial: true) : nil, memory: memory)
       first += bits
     }
     return sum.divided(by: Double(recipe.heads.count))

@@ -24,8 +24,25 @@ public final class HashTrainer {
   /// [batch][2][outputs]: clean, then adversarial; and gradients alike.
   let outputs: FloatBuffer
   let gradients: FloatBuffer
+  private let lossMemory = HashLoss.Memory()
+  /// The batch of the step that runs.
+  private var batch: Batch
   /// Parameters that ``TrainingRecipe/proximity`` keeps close to.
   private var origin: [Float] = []
+
+  /// The pictures of a step.
+  struct Batch: Sendable {
+    /// Positions in ``images``.
+    fileprivate(set) var positions: [Int]
+    /// Numbers in the set.
+    fileprivate(set) var images: [Int]
+    fileprivate(set) var labels: [Int]
+
+    init(size: Int) {
+      positions = [Int](repeating: 0, count: size)
+      (images, labels) = (positions, positions)
+    }
+  }
 
   /// What one step came to.
   public struct Step: Sendable {
@@ -58,6 +75,7 @@ public final class HashTrainer {
     average = recipe.averageDecay > 0 ? network.parameters : []
     let count = 2 * recipe.batchSize * recipe.outputCount
     (outputs, gradients) = (FloatBuffer(count: count), FloatBuffer(count: count))
+    batch = Batch(size: recipe.batchSize)
     let labels = images.map { set.labels[$0] }
     let classes = set.classes.count
     if let codes {
@@ -188,7 +206,7 @@ public final class HashTrainer {
 
   /// The order of an epoch's pictures, as positions in ``images``.
   private func order(epoch: Int) -> [Int] {
-    var dice = TrainingDice.dice(recipe.seed, .order, recipe.stage, epoch)
+    var dice = TrainingDice.dice(recipe.seed, .order, [recipe.stage, epoch])
     return Array(images.indices).shuffled(using: &dice)
   }
 
@@ -208,33 +226,40 @@ public final class HashTrainer {
     for batch in first..<batches {
       let position = Double(epoch) + Double(batch) / Double(batches)
       let rate = recipe.schedule.rate(at: position + 1e-3, of: Double(epochs))
-      let members = Array(order[batch * recipe.batchSize..<(batch + 1) * recipe.batchSize])
-      let step = try step(
-        members, epoch: epoch, batch: batch, rate: rate, agreesOnCodes: agreesOnCodes)
+      fillBatch(order[batch * recipe.batchSize..<(batch + 1) * recipe.batchSize])
+      let step = try step(epoch: epoch, batch: batch, rate: rate, agreesOnCodes: agreesOnCodes)
       if !observer(batch, step) { return batch + 1 }
     }
     return batches
   }
 
-  /// members: positions in ``images``.
-  private func step(
-    _ members: [Int], epoch: Int, batch: Int, rate: Double, agreesOnCodes: Bool
-  ) throws(TrainingError) -> Step {
-    let number = epoch * batchesPerEpoch + batch
-    let labels = members.map { set.labels[images[$0]] }
-    forward(members, labels, number: number)
-    refreshBuffers(members, epoch: epoch)
-    if recipe.classCodes == .refreshed && !agreesOnCodes { codes = buffers.map(\.mainstay) }
-    let terms = loss(labels)
-    guard terms.total.isFinite else {
-      throw .notFinite(what: "loss", epoch: epoch, batch: batch)
+  private func fillBatch(_ positions: ArraySlice<Int>) {
+    for (at, position) in positions.enumerated() {
+      batch.positions[at] = position
+      batch.images[at] = images[position]
+      batch.labels[at] = set.labels[images[position]]
     }
-    backward(members.count)
+  }
+
+  /// Trains on the pictures of ``batch``.
+  private func step(
+    epoch: Int, batch number: Int, rate: Double, agreesOnCodes: Bool
+  ) throws(TrainingError) -> Step {
+    forward(batch, number: epoch * batchesPerEpoch + number)
+    refreshBuffers(epoch: epoch)
+    if recipe.classCodes == .refreshed && !agreesOnCodes {
+      for head in buffers.indices { buffers[head].putMainstay(into: &codes[head]) }
+    }
+    let terms = loss(batch.labels, lossMemory)
+    guard terms.total.isFinite else {
+      throw .notFinite(what: "loss", epoch: epoch, batch: number)
+    }
+    backward(recipe.batchSize)
     let gradient = network.collectGradient()
     if !origin.isEmpty { addProximity(gradient) }
     let norm = sfmedir_sum_of_squares(gradient, network.parameterCount).squareRoot()
     guard norm.isFinite else {
-      throw .notFinite(what: "gradient", epoch: epoch, batch: batch)
+      throw .notFinite(what: "gradient", epoch: epoch, batch: number)
     }
     if norm > recipe.clipNorm {
       let factor = Float(recipe.clipNorm / norm)
@@ -261,7 +286,7 @@ public final class HashTrainer {
   }
 
   /// The buffer takes the codes that the network has just given of the batch.
-  private func refreshBuffers(_ members: [Int], epoch: Int) {
+  private func refreshBuffers(epoch: Int) {
     guard recipe.classCodes == .refreshed,
       !recipe.beginsWithEquidistantCodes || epoch >= recipe.warmEpochs
     else { return }
@@ -269,10 +294,9 @@ public final class HashTrainer {
     var first = 0
     for head in buffers.indices {
       let bits = buffers[head].bits
-      for (at, member) in members.enumerated() {
+      for (at, position) in batch.positions.enumerated() {
         let row = outputs.pointer + at * width + first
-        let code = (0..<bits).map { tanh(row[$0]) }
-        buffers[head].replace(member, with: code)
+        buffers[head].replace(position) { tanh(row[$0]) }
       }
       first += bits
     }

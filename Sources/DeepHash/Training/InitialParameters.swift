@@ -14,7 +14,7 @@ extension ConvNeXt {
       if entry.name.hasSuffix(".gamma") {
         for at in entry.range { parameters[at] = layerScale }
       } else if entry.shape.count >= 2 {
-        var dice = TrainingDice.dice(seed, .parameters, number)
+        var dice = TrainingDice.dice(seed, .parameters, [number])
         let deviation = (1 / Double(entry.shape.dropFirst().reduce(1, *))).squareRoot()
         for at in entry.range { parameters[at] = Float(deviation * dice.normal()) }
       } else if entry.name.hasSuffix(".weight") {

@@ -47,9 +47,10 @@ public struct Optimizer: Sendable {
         let memory = Memory(
           parameters: parameters, gradient: gradient, first: first, second: second.baseAddress)
         Lane.inParallel(lanes) { lane in
-          // Ranges in turn: their sizes are too uneven for shares of neighbours.
-          for (range, decays) in Self.dealt(ranges, lane: lane, lanes: lanes) {
-            let (begin, count) = (range.lowerBound, range.count)
+          // A part of each range: their sizes are too uneven for shares of neighbours.
+          for (range, decays) in ranges {
+            let share = Lane.share(of: range.count, lane: lane, lanes: lanes)
+            let (begin, count) = (range.lowerBound + share.lowerBound, share.count)
             let decay = decays ? decay : 0
             switch kind {
             case .adamW:
@@ -73,18 +74,6 @@ public struct Optimizer: Sendable {
     let gradient: UnsafePointer<Float>
     let first: UnsafeMutablePointer<Float>
     let second: UnsafeMutablePointer<Float>?
-  }
-
-  /// The lane's part of each range.
-  private static func dealt(
-    _ ranges: [(range: Range<Int>, decays: Bool)], lane: Int, lanes: Int
-  ) -> [(range: Range<Int>, decays: Bool)] {
-    ranges.map { range, decays in
-      let share = Lane.share(of: range.count, lane: lane, lanes: lanes)
-      return (
-        range.lowerBound + share.lowerBound..<range.lowerBound + share.upperBound, decays
-      )
-    }
   }
 }
 

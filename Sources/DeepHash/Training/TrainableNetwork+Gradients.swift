@@ -86,7 +86,7 @@ extension HashLoss {
               gradient: Rows(pointer: gradient.baseAddress!, stride: bits),
               adversarialGradient: adversarialOutputs.map { _ in
                 Rows(pointer: attackedGradient.baseAddress!, stride: bits)
-              })
+              }, memory: Memory())
           }
         }
       }
