@@ -281,17 +281,23 @@ public final class TrainingRun {
 
   /// Share of the whole run that is done, with so much of the epoch under way.
   private func done(with part: Double) -> Double {
-    func clients(_ stage: Int) -> Double { Double(plan.selection(stage: stage, round: 0).count) }
-    let whole = plan.stages.enumerated().map { index, stage in
-      Double(stage.epochs) * plan.cost(stage) * clients(index)
-    }
     let stage = plan.stages[position.stage]
     let local = plan.localEpochs(stage, round: position.round)
     let epochs =
-      Double(position.round * plan.localEpochs) * clients(position.stage)
-      + Double(position.turn * local + position.epoch) + part
-    return (whole[..<position.stage].reduce(0, +) + epochs * plan.cost(stage))
-      / whole.reduce(0, +)
+      position.round * plan.localEpochs * clientsOfRound[position.stage] + position.turn * local
+      + position.epoch
+    var (before, whole) = (0.0, 0.0)
+    for (index, stage) in plan.stages.enumerated() {
+      let cost = Double(stage.epochs * clientsOfRound[index]) * plan.cost(stage)
+      if index < position.stage { before += cost }
+      whole += cost
+    }
+    return (before + (Double(epochs) + part) * plan.cost(stage)) / whole
+  }
+
+  /// How many clients a round of each stage asks.
+  private lazy var clientsOfRound = plan.stages.indices.map {
+    plan.selection(stage: $0, round: 0).count
   }
 
   private func report(

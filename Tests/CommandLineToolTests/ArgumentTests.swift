@@ -100,7 +100,8 @@ import Testing
     "rpc list --address h:1 --role boss", "rpc list --node A", "phantom --out p --count 0",
     "phantom", "bench e2e", "model train --data d --out o --bits 12",
     "model train --data d --out o --epochs 0 --adversarial-epochs 0", "model train --data d",
-    "model train --data d --out o --clients 0", "model eval --data d", "model attack i --data d",
+    "model train --data d --out o --clients 0", "model compact m --data d",
+    "model eval --data d", "model attack i --data d",
     "bench model --net tiny", "dev logs mcs-1 -n 0",
   ]) func wrongUseIsExitCode64(_ line: String) { #expect(exitCode(line) == 64) }
 
@@ -114,7 +115,7 @@ import Testing
 
   @Test func everyCommandHasJSONAndAnExample() {
     let all = commands(below: SFMedIR.self)
-    #expect(all.count == 48)
+    #expect(all.count == 49)
     for command in all {
       let help = command.helpMessage(columns: 100)
       #expect(help.contains("--json"), "\(command)")

@@ -243,4 +243,30 @@ import Testing
       try Self.model(channels: 1, bits: 65).checkMakesCodes()
     }
   }
+
+  @Test func halfPrecisionTellsWhichCodesItChanges() throws {
+    var model = try Self.model(channels: 1, bits: 8)
+    let set = TrainingSet(
+      labels: [0, 1, 0], classes: ["a", "b"], channels: 1, height: 48, width: 48
+    ) { number, out in
+      for at in out.indices { out[at] = Float((at * 7 + number * 31) % 101) / 100 }
+    }
+    // Outputs that the bias decides: with numbers that half precision has, codes stay.
+    let layout = ParameterLayout(model.configuration)
+    let (weight, bias) = try (
+      #require(layout.entry(named: "head.fc.weight")),
+      #require(layout.entry(named: "head.fc.bias"))
+    )
+    for at in weight.range { model.parameters[at] = 0 }
+    for at in bias.range { model.parameters[at] = at % 2 == 0 ? 0.5 : -0.25 }
+    let same = try CompactModel(model, comparedOn: set, lanes: 2)
+    #expect(same.pictures == 3 && same.changed == [] && same.largestChange == 0)
+    #expect(same.bytes.count < (try model.encoded(precision: .single).count) * 3 / 5)
+    // What is too small for it becomes zero, which counts as positive.
+    model.parameters[bias.range.lowerBound] = -1e-9
+    let other = try CompactModel(model, comparedOn: set, lanes: 1)
+    #expect(other.changed == [0, 1, 2] && other.largestChange == 1e-9)
+    let read = try ModelFile(safetensors: same.bytes)
+    #expect(read.metadata[ModelFile.Field.classes] == #"["a","b"]"#)
+  }
 }

@@ -14,7 +14,7 @@ struct ModelCommand: AsyncParsableCommand {
       """,
     subcommands: [
       ModelTrainCommand.self, ModelEvalCommand.self, ModelInfoCommand.self,
-      ModelAttackCommand.self,
+      ModelAttackCommand.self, ModelCompactCommand.self,
     ])
 }
 

@@ -1,0 +1,34 @@
+import DeepHash
+
+/// A model in half precision, and what that did to its codes.
+public struct CompactModel: Sendable {
+  /// The whole file.
+  public let bytes: [UInt8]
+  /// Pictures of which codes were made by both.
+  public let pictures: Int
+  /// Numbers in the set of those whose codes differ.
+  public let changed: [Int]
+  /// Largest change of an output of the network.
+  public let largestChange: Float
+
+  /// - Parameters:
+  ///   - set: pictures of the size that the model takes.
+  ///   - lanes: threads.
+  public init(_ model: ModelFile, comparedOn set: TrainingSet, lanes: Int) throws {
+    bytes = try model.encoded(precision: .half)
+    let images = Array(0..<set.count)
+    func outputs(_ model: ModelFile) throws -> [Float] {
+      try TrainableNetwork(
+        configuration: model.configuration, parameters: model.parameters, height: set.height,
+        width: set.width, lanes: lanes
+      ).outputs(of: set, images: images)
+    }
+    let (before, after) = (try outputs(model), try outputs(ModelFile(safetensors: bytes)))
+    let bits = model.configuration.bits
+    pictures = set.count
+    changed = images.filter { image in
+      (image * bits..<(image + 1) * bits).contains { (before[$0] >= 0) != (after[$0] >= 0) }
+    }
+    largestChange = zip(before, after).reduce(0) { max($0, abs($1.0 - $1.1)) }
+  }
+}
