@@ -1,6 +1,6 @@
 import DeepHash
 
-/// A model in half precision, and what that did to its codes.
+/// A model as it is written, in half precision as a rule, and what that did to its codes.
 public struct CompactModel: Sendable {
   /// The whole file.
   public let bytes: [UInt8]
@@ -12,10 +12,14 @@ public struct CompactModel: Sendable {
   public let largestChange: Float
 
   /// - Parameters:
+  ///   - precision: of the file.
   ///   - set: pictures of the size that the model takes.
   ///   - lanes: threads.
-  public init(_ model: ModelFile, comparedOn set: TrainingSet, lanes: Int) throws {
-    bytes = try model.encoded(precision: .half)
+  public init(
+    _ model: ModelFile, precision: SafetensorsWriter.Precision = .half,
+    comparedOn set: TrainingSet, lanes: Int
+  ) throws {
+    bytes = try model.encoded(precision: precision)
     let images = Array(0..<set.count)
     func outputs(_ model: ModelFile) throws -> [Float] {
       try TrainableNetwork(

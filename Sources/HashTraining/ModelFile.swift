@@ -28,6 +28,8 @@ public struct ModelFile: Sendable {
     public static let dataset = "dataset"
     public static let split = "protocol"
     public static let splitSeed = "split_seed"
+    /// Lengths of the codes, one after the other among the outputs, where there are several; as JSON.
+    public static let heads = "heads"
     /// "clean" or "adversarial".
     public static let stage = "stage"
     public static let training = "training"
@@ -38,9 +40,17 @@ public struct ModelFile: Sendable {
   public var parameters: [Float]
   public var metadata: [String: String]
 
+  /// Lengths of the codes that its outputs are, one after the other: trained together, over one trunk.
+  public let heads: [Int]
+
+  /// - Parameter heads: nil for one of all outputs.
   public init(
-    configuration: ConvNeXtConfiguration, parameters: [Float], metadata: [String: String]
+    configuration: ConvNeXtConfiguration, parameters: [Float], metadata: [String: String],
+    heads: [Int]? = nil
   ) {
+    let heads = heads ?? [configuration.bits]
+    precondition(heads.reduce(0, +) == configuration.bits, "heads of \(heads)")
+    self.heads = heads
     self.configuration = configuration
     self.parameters = parameters
     self.metadata = metadata
@@ -55,6 +65,18 @@ public struct ModelFile: Sendable {
     configuration = model.configuration
     parameters = model.withUnsafeParameters { Array($0) }
     metadata = file.metadata
+    if let text = metadata[Field.heads] {
+      guard let heads = try? JSONDecoder().decode([Int].self, from: Data(text.utf8)),
+        heads.allSatisfy({ (1...HashCode.maximumLength).contains($0) }),
+        Set(heads).count == heads.count, heads.reduce(0, +) == configuration.bits
+      else {
+        throw ModelFileError.unusable(
+          "its heads are '\(text)', and it has \(configuration.bits) outputs")
+      }
+      self.heads = heads
+    } else {
+      heads = [configuration.bits]
+    }
     if let text = metadata[Field.side] {
       guard let side = Int(text), ModelInput.sides.contains(side) else {
         throw ModelFileError.unusable("its pictures have '\(text)' pixels a side, not 32 to 512")
@@ -67,6 +89,11 @@ public struct ModelFile: Sendable {
     if configuration.channels != 1 {
       throw ModelFileError.unusable(
         "it takes \(configuration.channels) channels, pictures here are grey")
+    }
+    if heads.count > 1 {
+      throw ModelFileError.unusable(
+        "it makes codes of \(heads.map { "\($0)" }.joined(separator: ", ")) bits: one has to be chosen"
+      )
     }
     if configuration.bits > HashCode.maximumLength {
       throw ModelFileError.unusable("it has \(configuration.bits) outputs, a code 64 at most")
@@ -91,29 +118,63 @@ public struct ModelFile: Sendable {
     let model = try ConvNeXt(configuration: configuration, parameters: parameters)
     var metadata = metadata
     metadata["config"] = nil
+    metadata[Field.heads] = heads.count > 1 ? "\(heads)" : nil
     return try model.safetensors(precision: precision, metadata: metadata)
   }
 
   /// The model of one of several heads that were trained together.
-  public func head(_ index: Int, of heads: [Int]) throws -> ModelFile {
-    precondition(heads.reduce(0, +) == configuration.bits, "heads of \(heads)")
-    let first = heads[..<index].reduce(0, +)
-    let range = first..<first + heads[index]
-    let layout = ParameterLayout(configuration)
-    let single = try ConvNeXtConfiguration(
-      channels: configuration.channels, depths: configuration.depths, dims: configuration.dims,
-      bits: heads[index])
+  public func head(_ index: Int) throws -> ModelFile {
+    let outputs = heads[..<index].reduce(0, +)..<heads[...index].reduce(0, +)
     var parameters: [Float] = []
-    for entry in layout.entries {
-      let isHead = entry.name.hasPrefix("head.fc.")
-      let rowCount = isHead ? entry.range.count / configuration.bits : 0
-      let part =
-        isHead
-        ? entry.range.lowerBound + range.lowerBound * rowCount..<entry.range.lowerBound
-          + range.upperBound * rowCount : entry.range
-      parameters += self.parameters[part]
+    for entry in ParameterLayout(configuration).entries {
+      guard Self.isOfHead(entry.name) else {
+        parameters += self.parameters[entry.range]
+        continue
+      }
+      let count = entry.range.count / configuration.bits
+      let begin = entry.range.lowerBound
+      parameters +=
+        self.parameters[begin + outputs.lowerBound * count..<begin + outputs.upperBound * count]
     }
-    return ModelFile(configuration: single, parameters: parameters, metadata: metadata)
+    return ModelFile(
+      configuration: try configuration.with(bits: heads[index]), parameters: parameters,
+      metadata: metadata)
+  }
+
+  /// The model whose codes have so many bits; nil where there is none.
+  public func head(bits: Int) throws -> ModelFile? {
+    try heads.firstIndex(of: bits).map { try head($0) }
+  }
+
+  private static func isOfHead(_ name: String) -> Bool { name.hasPrefix("head.fc.") }
+
+  /// One model of several heads over the trunk that these have in common; all else is the first one's.
+  public static func joined(_ models: [ModelFile]) throws -> ModelFile {
+    var models = try models.flatMap { model in
+      try model.heads.indices.map { try model.head($0) }
+    }
+    models.sort { $0.configuration.bits < $1.configuration.bits }
+    let heads = models.map(\.configuration.bits)
+    guard let first = models.first, Set(heads).count == heads.count else {
+      throw ModelFileError.unusable("two of them make codes of one length")
+    }
+    let layouts = models.map { ParameterLayout($0.configuration) }
+    var parameters: [Float] = []
+    for (number, entry) in layouts[0].entries.enumerated() {
+      let parts = zip(models, layouts).map { model, layout in
+        model.parameters[layout.entries[number].range]
+      }
+      if Self.isOfHead(entry.name) {
+        parameters += parts.joined()
+      } else if parts.allSatisfy({ $0.elementsEqual(parts[0]) }) {
+        parameters += parts[0]
+      } else {
+        throw ModelFileError.unusable("their trunks differ: they were not trained together")
+      }
+    }
+    return ModelFile(
+      configuration: try first.configuration.with(bits: heads.reduce(0, +)),
+      parameters: parameters, metadata: first.metadata, heads: heads)
   }
 
   /// Parameters to begin a training with: this model's, for a network of other channels or outputs where need be.

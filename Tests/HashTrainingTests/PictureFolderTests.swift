@@ -141,13 +141,13 @@ import Testing
 }
 
 @Suite struct ModelFileTests {
-  private static func model(channels: Int, bits: Int) throws -> ModelFile {
+  private static func model(channels: Int, bits: Int, heads: [Int]? = nil) throws -> ModelFile {
     let configuration = try ConvNeXtConfiguration(
       channels: channels, depths: [1, 1, 1, 1], dims: [8, 8, 16, 16], bits: bits)
     return ModelFile(
       configuration: configuration,
       parameters: ConvNeXt.initialParameters(configuration, layerScale: 0.5, seed: 4),
-      metadata: [ModelFile.Field.side: "48", ModelFile.Field.classes: #"["a","b"]"#])
+      metadata: [ModelFile.Field.side: "48", ModelFile.Field.classes: #"["a","b"]"#], heads: heads)
   }
 
   private static func outputs(_ model: ModelFile, _ images: [Float]) throws -> [Float] {
@@ -160,16 +160,49 @@ import Testing
   private static let image = (0..<1024).map { Float($0 % 37) / 37 }
 
   @Test func headsThatWereTrainedTogetherComeApart() throws {
-    let whole = try Self.model(channels: 1, bits: 8 + 16 + 32)
+    let heads = [8, 16, 32]
+    let whole = try Self.model(channels: 1, bits: 56, heads: heads)
     let outputs = try Self.outputs(whole, Self.image)
     var first = 0
-    for (index, bits) in [8, 16, 32].enumerated() {
-      let head = try whole.head(index, of: [8, 16, 32])
+    for (index, bits) in heads.enumerated() {
+      let head = try whole.head(index)
       #expect(head.configuration.bits == bits)
       let own = try Self.outputs(head, Self.image)
       for (a, b) in zip(own, outputs[first..<first + bits]) { #expect(abs(a - b) < 1e-5) }
       first += bits
+      #expect(try whole.head(bits: bits)?.parameters == head.parameters)
     }
+    #expect(try whole.head(bits: 64) == nil)
+    #expect(throws: ModelFileError.self) { try whole.checkMakesCodes() }
+  }
+
+  @Test func headsThatWereTrainedTogetherComeTogether() throws {
+    let whole = try Self.model(channels: 1, bits: 56, heads: [8, 16, 32])
+    let parts = try [2, 0, 1].map { try whole.head($0) }
+    let joined = try ModelFile.joined(parts)
+    #expect(joined.heads == whole.heads && joined.parameters == whole.parameters)
+    let read = try ModelFile(safetensors: try joined.encoded(precision: .single))
+    #expect(read.heads == whole.heads && read.parameters == whole.parameters)
+    #expect(try ModelFile.joined([parts[0]]).parameters == parts[0].parameters)
+    // A file of one head says nothing of heads: other programs read it as it always was.
+    #expect(
+      try ModelFile(safetensors: parts[0].encoded(precision: .single)).metadata[
+        ModelFile.Field.heads] == nil)
+    #expect(throws: ModelFileError.self) { try ModelFile.joined([parts[0], parts[0]]) }
+    #expect(throws: ModelFileError.self) { try ModelFile.joined([]) }
+    var other = parts[1]
+    other.parameters[0] += 1
+    #expect(throws: ModelFileError.self) { try ModelFile.joined([parts[0], other]) }
+  }
+
+  @Test(arguments: ["[8,16]", "[56,0]", "[28,28]", "8,16,32", "[-8,64]", "[8,16,32,0]"])
+  func headsThatDoNotAddUpAreRefused(text: String) throws {
+    let whole = try Self.model(channels: 1, bits: 56)
+    var metadata = whole.metadata
+    metadata[ModelFile.Field.heads] = text
+    let network = try ConvNeXt(configuration: whole.configuration, parameters: whole.parameters)
+    let bytes = try network.safetensors(precision: .single, metadata: metadata)
+    #expect(throws: ModelFileError.self) { try ModelFile(safetensors: bytes) }
   }
 
   @Test func aModelOfColoursBecomesOneOfGreys() throws {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Trains networks for three sets of pictures and both splits: models.sh DATA OUT [NAME ...], NAME as in tmri-random.
-# DATA has folders tmri, amri and kct, each with manifest.csv. Every training takes one core, and as many run at once
-# as there are cores: two of one thread get further than two threads on one. Goes on where it was broken off.
+# All lengths of codes of one training become one file in OUT/Models, in half precision where no code changes. DATA has folders tmri, amri
+# and kct, each with manifest.csv. Every training takes one core, and as many run at once as there are cores: two of one
+# thread get further than two threads on one. Goes on where it was broken off.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -30,6 +31,13 @@ train() {
   printf '%s begins\n' "$name" >&2
   OPENBLAS_NUM_THREADS=1 "$SFMEDIR_PROGRAM" model train --data "$data/$set" --split "$split" --out "$out/$name" \
     "${options[@]}" "${resume[@]}" >>"$out/$name.txt" 2>&1
+  local stage compact
+  for stage in clean adversarial; do
+    compact=(model compact "$out/$name/$stage"-*.safetensors --data "$data/$set"
+      --out "$out/Models/$name-$stage.safetensors")
+    "$SFMEDIR_PROGRAM" "${compact[@]}" >>"$out/$name.txt" ||
+      "$SFMEDIR_PROGRAM" "${compact[@]}" --single >>"$out/$name.txt"
+  done
   printf '%s is trained\n' "$name" >&2
 }
 
@@ -43,6 +51,6 @@ if [ $# -lt 2 ]; then
 fi
 data=$1 out=$2
 shift 2
-mkdir -p "$out"
+mkdir -p "$out/Models"
 if [ $# -gt 0 ]; then names=("$@"); fi
 printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I NAME "$0" --one "$data" "$out" NAME

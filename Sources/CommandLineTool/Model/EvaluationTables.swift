@@ -31,7 +31,7 @@ struct EvaluationTables {
   private func heading(_ row: ModelEvalCommand.Row) -> [String] {
     [
       row.name, row.split.rawValue, "\(row.model.configuration.bits)",
-      row.model.metadata[ModelFile.Field.stage] ?? "-",
+      row.stage ?? "-",
     ]
   }
 
@@ -40,7 +40,8 @@ struct EvaluationTables {
   ]
 
   var tables: [Titled] {
-    var tables = [
+    var tables = papersTables
+    tables += [
       Titled(
         title: "\(dataset): mAP@\(Self.k), divided by hits (deep hashing's way)",
         columns: Self.head + [
@@ -88,11 +89,61 @@ struct EvaluationTables {
       cutTable("R@k of clean queries", \.recall) { $0.clean.cuts })
     if rows.contains(where: { $0.evaluation.targeted != nil }) {
       tables.append(
-        cutTable("P@k under the targeted attack, by the true label", \.precision) {
-          $0.targeted?.trueLabel.cuts ?? []
-        })
+        cutTable(
+          "P@k under the targeted attack, by the true label (pixels: not attacked)", \.precision
+        ) { $0.targeted?.trueLabel.cuts ?? [] })
     }
     return tables
+  }
+
+  // MARK: - As the paper has them
+
+  private static let papersKs = [100, 200, 500, 1000]
+
+  /// For each split: mAP of clean queries (the paper's Tables 5 to 7), and of clean and attacked ones (8 to 10), by
+  /// training and length of the code.
+  private var papersTables: [Titled] {
+    let lengths = Set(rows.map(\.model.configuration.bits)).sorted()
+    let columns = lengths.map { Table.Column("\($0) bits", .right) }
+    var splits: [SplitProtocol] = []
+    for row in rows where !splits.contains(row.split) { splits.append(row.split) }
+    let stages: [String] = ["clean", "adversarial"].filter { stage in
+      rows.contains { $0.stage == stage }
+    }
+    if stages.isEmpty { return [] }
+    func cells(
+      _ split: SplitProtocol, _ stage: String, _ k: Int,
+      _ scores: (ModelEvaluation) -> RetrievalScores?
+    ) -> [String] {
+      lengths.map { length in
+        let row = rows.first {
+          $0.split == split && $0.stage == stage && $0.model.configuration.bits == length
+        }
+        return Self.fixed(row.flatMap { scores($0.evaluation) }?.cut(k)?.hashing)
+      }
+    }
+    return splits.flatMap { split -> [Titled] in
+      [
+        Titled(
+          title: "\(dataset), \(split.rawValue) split: mAP of clean queries",
+          columns: [.init("adversarial training"), .init("top k", .right)] + columns,
+          rows: stages.flatMap { stage -> [[String]] in
+            Self.papersKs.map { k in
+              [stage == "clean" ? "before" : "after", "\(k)"] + cells(split, stage, k) { $0.clean }
+            }
+          }),
+        Titled(
+          title: "\(dataset), \(split.rawValue) split: mAP@\(Self.k) under the targeted attack",
+          columns: [.init("queries"), .init("adversarial training")] + columns,
+          rows: stages.flatMap { stage -> [[String]] in
+            let isAfter = stage == "clean" ? "no" : "yes"
+            return [
+              ["normal", isAfter] + cells(split, stage, Self.k) { $0.clean },
+              ["adversary", isAfter] + cells(split, stage, Self.k) { $0.targeted?.trueLabel },
+            ]
+          }),
+      ]
+    }
   }
 
   /// A column for each k; below the models, for each split, what pixels alone and chance find of clean queries.
@@ -125,7 +176,7 @@ struct EvaluationTables {
 
   var notes: [String] {
     var notes = rows.map {
-      "\($0.name): \($0.evaluation.queries) queries, \($0.evaluation.database) in the database"
+      "\($0.name), \($0.model.configuration.bits) bits: \($0.evaluation.queries) queries, \($0.evaluation.database) in the database"
         + ($0.evaluation.targeted.map { ", \($0.queries) attacked" } ?? "")
         + ($0.evaluation.attack.map {
           " in \(Units.count($0.steps, "step")) of \(Units.fixed(Double($0.stepSize) * 255, digits: 0))/255 within "
@@ -159,7 +210,8 @@ struct EvaluationTables {
     var precision = Chart(
       title: "\(dataset): precision of the first k", horizontal: "k", vertical: "precision")
     for row in rows {
-      let name = "\(row.name), \(row.split.rawValue)"
+      let name =
+        "\(row.name), \(row.model.configuration.bits) bits, \(row.split.rawValue)"
       recall.add(name, row.evaluation.clean.radii.map { ($0.recall, $0.precision) })
       precision.add(name, row.evaluation.clean.cuts.map { (Double($0.k), $0.precision) })
       if let targeted = row.evaluation.targeted?.trueLabel {
@@ -185,7 +237,7 @@ struct EvaluationTables {
     var line: JSONObject = [
       "type": "evaluation", "model": .string(row.path), "dataset": .string(dataset),
       "protocol": .string(row.split.rawValue),
-      "stage": .string(row.model.metadata[ModelFile.Field.stage] ?? ""),
+      "stage": .string(row.stage ?? ""),
       "bits": JSONValue(row.model.configuration.bits),
       "database": JSONValue(evaluation.database), "queries": JSONValue(evaluation.queries),
     ]

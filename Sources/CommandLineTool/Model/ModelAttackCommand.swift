@@ -27,6 +27,9 @@ struct ModelAttackCommand: ToolCommand {
   @Option(help: ArgumentHelp("The model.", valueName: "file")) var model: String
   @Option(help: ArgumentHelp("The folder of pictures.", valueName: "dir"), completion: .directory)
   var data: String
+  @Option(
+    help: ArgumentHelp("Length of the codes, where the model makes several.", valueName: "count"))
+  var bits: Int?
   @Option(help: ArgumentHelp("A class that the search is to find instead.", valueName: "class"))
   var towards: String?
   @Option(help: ArgumentHelp("The picture's own class.", valueName: "class")) var label: String?
@@ -66,7 +69,7 @@ struct ModelAttackCommand: ToolCommand {
   }
 
   private func attack(_ output: Output) throws {
-    let file = try ModelFile.read(model)
+    let file = try ModelFile.read(model, bits: bits)
     try file.checkMakesCodes()
     guard let split = split ?? file.split else {
       throw CommandFailure(

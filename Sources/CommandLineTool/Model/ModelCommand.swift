@@ -18,6 +18,16 @@ struct ModelCommand: AsyncParsableCommand {
     ])
 }
 
+/// Numbers between commas, as options take them.
+enum NumberList {
+  /// Nil where something else stands there.
+  static func numbers(_ text: String) -> [Int]? {
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+    let known = parts.compactMap { $0 }
+    return known.count == parts.count ? known : nil
+  }
+}
+
 extension ModelFile {
   /// Reads a model; what is wrong with it is told with its path.
   static func read(_ path: String) throws -> ModelFile {
@@ -26,6 +36,27 @@ extension ModelFile {
       throw CommandFailure(.badInput, "\(path): \(error)")
     }
   }
+
+  /// The head whose codes have so many bits, or where nobody says how many the only one.
+  static func read(_ path: String, bits: Int?) throws -> ModelFile {
+    let model = try read(path)
+    if let bits {
+      guard let head = try model.head(bits: bits) else {
+        throw CommandFailure(
+          .badInput, "\(path) makes no codes of \(bits) bits", advice: "it makes \(model.lengths)")
+      }
+      return head
+    }
+    guard model.heads.count == 1 else {
+      throw CommandFailure(
+        .badInput, "\(path) makes codes of \(model.lengths)",
+        advice: "choose one with --bits")
+    }
+    return model
+  }
+
+  /// What its codes have, for people.
+  var lengths: String { heads.map { "\($0)" }.joined(separator: ", ") + " bits" }
 }
 
 extension CommandFailure {

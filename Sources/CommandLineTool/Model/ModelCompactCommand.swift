@@ -11,20 +11,30 @@ struct ModelCompactCommand: ToolCommand {
       Codes of all pictures of --data are made by both. Where some differ, nothing is written: codes of \
       one are then not those of the other.
 
-      EXAMPLE
-        sfmedir model compact run/adversarial-16.safetensors --data tmri/ --out Models/tmri-group-16-adversarial.safetensors
+      Models of several lengths of codes that were trained together have all but their last layer in common: given \
+      together they become one file. --bits takes one length out of such a file, as daemons need it.
 
-      JSON: one line with model, path, size_bytes, compact_size_bytes, pictures, changed (pictures with another \
+      EXAMPLE
+        sfmedir model compact run/adversarial-16.safetensors --data tmri/ --out small.safetensors
+        sfmedir model compact run/adversarial-*.safetensors --data tmri/ --out all.safetensors
+        sfmedir model compact all.safetensors --bits 32 --data tmri/ --out small-32.safetensors
+
+      JSON: one line with models, heads, path, size_bytes, compact_size_bytes, pictures, changed (pictures with another \
       code), largest_output_change, written.
 
       Exit codes: 0 written; 1 codes would change; 65 bad pictures or model.
       """)
 
   @OptionGroup var outputOptions: OutputOptions
-  @Argument(help: "A model file.", completion: .file(extensions: ["safetensors"])) var model: String
+  @Argument(help: "Model files.", completion: .file(extensions: ["safetensors"]))
+  var models: [String]
   @Option(help: ArgumentHelp("The folder of pictures.", valueName: "dir"), completion: .directory)
   var data: String
   @Option(help: ArgumentHelp("The file to write.", valueName: "file")) var out: String
+  @Option(help: ArgumentHelp("Take codes of this length alone.", valueName: "count"))
+  var bits: Int?
+  @Flag(help: "Write single precision all the same: for joining models and taking them apart.")
+  var single = false
   @Option(help: ArgumentHelp("Write it although so many codes change.", valueName: "count"))
   var allow = 0
 
@@ -41,17 +51,25 @@ struct ModelCompactCommand: ToolCommand {
   }
 
   private func compact(_ output: Output) throws -> ExitStatus {
-    let file = try ModelFile.read(model)
-    try file.checkMakesCodes()
+    let file = try ModelFile.joined(
+      models.map { path in
+        let model = try bits.map { try ModelFile.read(path, bits: $0) } ?? ModelFile.read(path)
+        try model.head(0).checkMakesCodes()
+        return model
+      })
     let folder = try PictureFolder(
       directory: data, split: file.split ?? .random, seed: file.splitSeed)
     let compact = try CompactModel(
-      file, comparedOn: try folder.load(side: file.side), lanes: ProcessTable.processorCount)
+      file, precision: single ? .single : .half, comparedOn: try folder.load(side: file.side), lanes: ProcessTable.processorCount)
     let isWritten = compact.changed.count <= allow
     if isWritten { try Files.write(compact.bytes, to: out) }
-    let sizeBytes = try Files.contents(of: model, limitBytes: ModelFile.maximumBytes).count
+    let sizeBytes = try models.reduce(0) { sum, path in
+      sum + (try Files.contents(of: path, limitBytes: ModelFile.maximumBytes).count)
+    }
     output.emit([
-      "model": .string(model), "path": .string(out), "size_bytes": JSONValue(sizeBytes),
+      "models": .array(models.map { .string($0) }),
+      "heads": .array(file.heads.map { JSONValue($0) }), "path": .string(out),
+      "size_bytes": JSONValue(sizeBytes),
       "compact_size_bytes": JSONValue(compact.bytes.count),
       "pictures": JSONValue(compact.pictures), "changed": JSONValue(compact.changed.count),
       "largest_output_change": .number(Double(compact.largestChange)),
@@ -66,6 +84,6 @@ struct ModelCompactCommand: ToolCommand {
     throw CommandFailure(
       .someFailed,
       "\(Units.count(compact.changed.count, "code")) would change: nothing was written",
-      advice: "keep the model as it is, or write it nevertheless with --allow")
+      advice: "keep the model in single precision, with --single, or write it nevertheless, with --allow")
   }
 }

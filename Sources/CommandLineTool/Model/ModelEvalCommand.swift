@@ -17,7 +17,7 @@ struct ModelEvalCommand: ToolCommand {
       with nothing learned, stands beside every figure.
 
       EXAMPLE
-        sfmedir model eval Models/tmri-random-*.safetensors --data tmri/ --markdown results.md
+        sfmedir model eval Models/tmri-random-*.safetensors --data tmri/ --bits 16 --markdown results.md
         sfmedir model eval run/clean-16.safetensors --data tmri/ --json
 
       JSON: a line {"type":"evaluation"} for each model with model, dataset, protocol, stage, bits, \
@@ -37,6 +37,10 @@ struct ModelEvalCommand: ToolCommand {
   var models: [String]
   @Option(help: ArgumentHelp("The folder of pictures.", valueName: "dir"), completion: .directory)
   var data: String
+  @Option(
+    help: ArgumentHelp(
+      "Only codes of these lengths, of models that make several.", valueName: "list"))
+  var bits: String?
   @Option(help: "Instead of the split that a model was trained on: group or random.")
   var split: SplitProtocol?
   @Option(help: ArgumentHelp("Steps of attacks; 0 for none.", valueName: "count"))
@@ -56,6 +60,9 @@ struct ModelEvalCommand: ToolCommand {
       throw ValidationError("--attack-steps is 0 to 10000, --attack-queries 1 or more")
     }
     guard (1...64).contains(threads ?? 1) else { throw ValidationError("--threads is 1 to 64") }
+    guard bits.map({ NumberList.numbers($0) != nil }) ?? true else {
+      throw ValidationError("--bits is a list of numbers, not '\(bits ?? "")'")
+    }
   }
 
   struct Row: Sendable {
@@ -63,6 +70,7 @@ struct ModelEvalCommand: ToolCommand {
     var model: ModelFile
     var split: SplitProtocol
     var evaluation: ModelEvaluation
+    var stage: String? { model.metadata[ModelFile.Field.stage] }
     var name: String {
       let name = Files.lastComponent(of: path)
       return name.hasSuffix(".safetensors") ? String(name.dropLast(".safetensors".count)) : name
@@ -87,49 +95,76 @@ struct ModelEvalCommand: ToolCommand {
     }
   }
 
+  /// Pictures of one split, and what they find without a network.
+  private struct Pictures {
+    var folder: PictureFolder
+    var set: TrainingSet
+    var nearest: NearestPixels?
+  }
+
   private func evaluate(_ output: Output) throws -> [Row] {
     var rows: [Row] = []
-    var sets: [String: (PictureFolder, TrainingSet)] = [:]
+    var known: [String: Pictures] = [:]
+    let wanted = bits.flatMap { NumberList.numbers($0) }
     for path in models {
-      if Interruption.happened { throw CancellationError() }
-      let model = try ModelFile.read(path)
-      try model.checkMakesCodes()
-      guard let split = split ?? model.split else {
+      let file = try ModelFile.read(path)
+      let lengths = file.heads.filter { wanted?.contains($0) ?? true }
+      if lengths.isEmpty {
+        output.remark("\(path) makes codes of \(file.lengths), none of them asked for")
+      }
+      guard let split = split ?? file.split else {
         throw CommandFailure(
           .badInput, "\(path) does not say which split it was trained on",
           advice: "say which with --split")
       }
-      if let own = model.split, own != split {
+      if let own = file.split, own != split {
         output.remark(
           "\(path) was trained on the \(own.rawValue) split: by the other one it is asked for pictures that it has learned"
         )
       }
-      let key = "\(split.rawValue) \(model.splitSeed) \(model.side)"
-      let (folder, set) =
-        try sets[key]
-        ?? {
-          let folder = try PictureFolder(
-            directory: data, split: split, seed: model.splitSeed)
-          if let remark = folder.splitRemark { output.remark(remark) }
-          return (folder, try folder.load(side: model.side))
-        }()
-      sets[key] = (folder, set)
-      var options = ModelEvaluation.Options()
-      options.seed = seed
-      options.lanes = threads ?? min(64, ProcessTable.processorCount)
-      options.attackedQueries = attackQueries
-      options.attack?.steps = attackSteps
-      if attackSteps == 0 { options.attack = nil }
-      options.isCancelled = { Interruption.happened }
-      let evaluation = try ModelEvaluation(model, set: set, folder: folder, options: options) {
-        output.remark("\(path): \($0)")
+      let key = "\(split.rawValue) \(file.splitSeed) \(file.side)"
+      var pictures = try known[key] ?? load(file, split, output)
+      for length in lengths {
+        if Interruption.happened { throw CancellationError() }
+        guard let model = try file.head(bits: length) else { continue }
+        try model.checkMakesCodes()
+        var options = options
+        options.measuresPixels = pictures.nearest == nil
+        var evaluation = try ModelEvaluation(
+          model, set: pictures.set, folder: pictures.folder, options: options
+        ) { output.remark("\(path), \(length) bits: \($0)") }
+        pictures.nearest = evaluation.pixels ?? pictures.nearest
+        evaluation.pixels = pictures.nearest
+        let row = Row(path: path, model: model, split: split, evaluation: evaluation)
+        output.emit(
+          EvaluationTables.line(row, dataset: Files.lastComponent(of: Files.absolute(data))))
+        rows.append(row)
       }
-      let row = Row(path: path, model: model, split: split, evaluation: evaluation)
-      output.emit(
-        EvaluationTables.line(row, dataset: Files.lastComponent(of: Files.absolute(data))))
-      rows.append(row)
+      known[key] = pictures
+    }
+    if rows.isEmpty {
+      throw CommandFailure(.badInput, "no model makes codes of \(bits ?? "") bits")
     }
     return rows
+  }
+
+  private func load(
+    _ model: ModelFile, _ split: SplitProtocol, _ output: Output
+  ) throws -> Pictures {
+    let folder = try PictureFolder(directory: data, split: split, seed: model.splitSeed)
+    if let remark = folder.splitRemark { output.remark(remark) }
+    return Pictures(folder: folder, set: try folder.load(side: model.side))
+  }
+
+  private var options: ModelEvaluation.Options {
+    var options = ModelEvaluation.Options()
+    options.seed = seed
+    options.lanes = threads ?? min(64, ProcessTable.processorCount)
+    options.attackedQueries = attackQueries
+    options.attack?.steps = attackSteps
+    if attackSteps == 0 { options.attack = nil }
+    options.isCancelled = { Interruption.happened }
+    return options
   }
 }
 

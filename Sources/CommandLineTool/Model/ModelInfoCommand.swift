@@ -11,8 +11,8 @@ struct ModelInfoCommand: ToolCommand {
       EXAMPLE
         sfmedir model info Models/default.safetensors
 
-      JSON: one line with path, sha256 (the model's version), size_bytes, channels, side, depths, dims, bits, \
-      parameters, mega_multiply_adds (of a picture), dataset, protocol, stage, classes, training, metadata.
+      JSON: one line with path, sha256 (the model's version), size_bytes, channels, side, depths, dims, bits (outputs), \
+      heads (lengths of codes), parameters, mega_multiply_adds (of a picture), dataset, protocol, stage, classes, training, metadata.
 
       Exit codes: 0 it is a model; 65 it is none.
       """)
@@ -35,7 +35,9 @@ struct ModelInfoCommand: ToolCommand {
       "size_bytes": JSONValue(bytes.count), "channels": JSONValue(configuration.channels),
       "side": JSONValue(file.side), "depths": .array(configuration.depths.map { JSONValue($0) }),
       "dims": .array(configuration.dims.map { JSONValue($0) }),
-      "bits": JSONValue(configuration.bits), "parameters": JSONValue(file.parameters.count),
+      "bits": JSONValue(configuration.bits),
+      "heads": .array(file.heads.map { JSONValue($0) }),
+      "parameters": JSONValue(file.parameters.count),
       "mega_multiply_adds": JSONValue(Double(operations) / 1e6),
       "dataset": .string(file.metadata[field.dataset] ?? ""),
       "protocol": .string(file.metadata[field.split] ?? ""),
@@ -54,7 +56,7 @@ struct ModelInfoCommand: ToolCommand {
         + configuration.dims.map { "\($0)" }.joined(separator: ","),
     ])
     table.add(["input", "\(file.side) x \(file.side) pixels"])
-    table.add(["code", "\(configuration.bits) bits"])
+    table.add(["codes", file.lengths])
     table.add(["parameters", "\(file.parameters.count)"])
     table.add([
       "multiply-adds", "\(Units.fixed(Double(operations) / 1e6, digits: 1)) million a picture",

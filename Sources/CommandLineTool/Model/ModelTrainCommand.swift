@@ -83,17 +83,11 @@ struct ModelTrainCommand: ToolCommand {
   @Option(help: ArgumentHelp("Threads (default: one a core).", valueName: "count"))
   var threads: Int?
 
-  private static func list(_ text: String) -> [Int]? {
-    let numbers = text.split(separator: ",").map { Int($0) }
-    let known = numbers.compactMap { $0 }
-    return known.count == numbers.count && !known.isEmpty ? known : nil
-  }
-
   func validate() throws {
-    guard let lengths = Self.list(bits), Set(lengths).count == lengths.count,
+    guard let lengths = NumberList.numbers(bits), Set(lengths).count == lengths.count,
       lengths.allSatisfy({ [8, 16, 32, 64].contains($0) })
     else { throw ValidationError("--bits is 8, 16, 32, 64 or several of them, not '\(bits)'") }
-    guard Self.list(depths) != nil, Self.list(dims) != nil else {
+    guard NumberList.numbers(depths) != nil, NumberList.numbers(dims) != nil else {
       throw ValidationError("--depths and --dims are four numbers each")
     }
     guard ModelInput.sides.contains(size) else {
@@ -113,7 +107,8 @@ struct ModelTrainCommand: ToolCommand {
   // MARK: - The plan
 
   private func plan() throws -> TrainingPlan {
-    guard let lengths = Self.list(bits), let depths = Self.list(depths), let dims = Self.list(dims)
+    guard let lengths = NumberList.numbers(bits), let depths = NumberList.numbers(depths),
+      let dims = NumberList.numbers(dims)
     else { throw ValidationError("lists of numbers") }
     let configuration = try ConvNeXtConfiguration(
       channels: 1, depths: depths, dims: dims, bits: lengths.reduce(0, +))
@@ -221,9 +216,9 @@ struct ModelTrainCommand: ToolCommand {
         ModelFile.Field.training: description(plan),
         ModelFile.Field.preprocessing:
           "grey, fitted into a square with its aspect kept, black around it, 0 to 1",
-      ])
+      ], heads: stage.recipe.heads)
     for (index, bits) in stage.recipe.heads.enumerated() {
-      let model = try whole.head(index, of: stage.recipe.heads)
+      let model = try whole.head(index)
       let name = "\(stage.name)-\(bits).safetensors"
       try runFolder.write(try model.encoded(precision: .single), to: name)
       var options = ModelEvaluation.Options()

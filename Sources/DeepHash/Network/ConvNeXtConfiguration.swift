@@ -36,6 +36,11 @@ public struct ConvNeXtConfiguration: Hashable, Sendable {
     self.bits = bits
   }
 
+  /// The same trunk with another number of outputs.
+  public func with(bits: Int) throws(ConvNeXtError) -> ConvNeXtConfiguration {
+    try ConvNeXtConfiguration(channels: channels, depths: depths, dims: dims, bits: bits)
+  }
+
   /// Multiply-adds of the convolutions and linear layers for one image.
   public func multiplyAdds(height: Int, width: Int) -> Int {
     let input = ImageExtent(count: 1, height: height, width: width, channels: channels)

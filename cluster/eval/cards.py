@@ -1,0 +1,183 @@
+"""Writes the cards of the models in Models/ from what `make eval` has measured: cards.py EVAL MODELS RUNS.
+
+EVAL has a file of JSON lines for each set of pictures, MODELS the models, RUNS what `cluster/train/models.sh` has left; a card
+is written for each set and split.
+"""
+
+import hashlib
+import json
+import pathlib
+import struct
+import sys
+
+SETS = {
+    "tmri": {
+        "title": "brain tumour MRI",
+        "picture": "magnetic-resonance picture of a head",
+        "source": (
+            "Brain Tumor MRI data set (Nickparvar; Figshare, SARTAJ and Br35H), 5,604 grey pictures scaled to 128 x 128, "
+            "exact duplicates removed. The repository that they were taken from states no licence; others state CC0 for "
+            "the same data set."
+        ),
+        "group": (
+            "Near-duplicate pictures form a group, and no group stands on both sides. The data set does not identify "
+            "patients, so different slices of one patient may still do."
+        ),
+        "limits": "1,347 of the distinct `notumor` pictures have an upside-down twin.",
+    },
+    "amri": {
+        "title": "Alzheimer MRI",
+        "picture": "magnetic-resonance slice of a brain",
+        "source": (
+            "Alzheimer MRI data set of four classes, 5,472 of its 6,400 grey slices, fitted into 128 x 128. One repository "
+            "that holds the same pictures states the Open Database License, the one that they were taken from none."
+        ),
+        "group": "No subject stands on both sides.",
+        "limits": (
+            "`ModerateDemented` is two people, one on each side of the group split: nothing about that class can be learned "
+            "from it."
+        ),
+    },
+    "kct": {
+        "title": "kidney CT",
+        "picture": "slice of a computed tomography of the abdomen",
+        "source": (
+            "CT KIDNEY data set (Islam et al., 2022), 4,589 of its 12,446 grey slices, scaled to 128 x 128, exact duplicates "
+            "removed. The repositories that they were taken from state no licence; another states CC BY 4.0 for the same data set."
+        ),
+        "group": "No series of consecutive slices stands on both sides; there are 73 of them to learn from and 14 to ask for.",
+        "limits": "Left and right were never exchanged in training. A class has as few as two series among the queries of the group split.",
+    },
+}
+SPLITS = {
+    "group": "the group split: {group}",
+    "random": (
+        "the random split, as in the paper: pictures are shuffled and divided 80 to 20. **It leaks**: neighbouring slices of "
+        "one person stand on both sides, and figures say mostly that a network can learn those by heart. Read them beside "
+        "what pixels alone find, and beside those of the group split."
+    ),
+}
+
+
+def metadata(path):
+    """The metadata of a safetensors file."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > 1 << 20:
+            raise SystemExit(f"{path}: a header of {length} bytes")
+        return json.loads(file.read(length))["__metadata__"]
+
+
+def number(value):
+    return "-" if value is None else f"{value:.3f}"
+
+
+def hours(run):
+    """How long a training took, by its log."""
+    last = (run / "log.jsonl").read_text().splitlines()[-1]
+    return json.loads(last)["seconds"] / 3600
+
+
+def card(name, rows, models, runs):
+    set_name, split = name.split("-")
+    about = SETS[set_name]
+    first = metadata(models / f"{name}-adversarial.safetensors")
+    classes = ", ".join(json.loads(first["classes"]))
+    config = json.loads(first["config"])
+    side = first["input_side"]
+    lines = [
+        f"# Model card: {about['title']}, {split} split",
+        "",
+        f"ConvNeXt networks that turn a grey {about['picture']} into a hash code, so that pictures of the same class lie close in",
+        "Hamming distance; one trained on clean pictures, one hardened against adversarial queries after that.",
+        "",
+        "**Research use only. This is not a medical device, and its results are no diagnosis.**",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
+    for stage, what in (("clean", "before adversarial training"), ("adversarial", "after it")):
+        path = models / f"{name}-{stage}.safetensors"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        lines.append(
+            f"| `{path.name}` | {what}; {path.stat().st_size / 1e6:.1f} MB, sha256 `{digest[:16]}` |"
+        )
+    depths, dims = (", ".join(str(n) for n in config[key]) for key in ("depths", "dims"))
+    bits = sorted({row["bits"] for row in rows})
+    lines += [
+        f"| Architecture | ConvNeXt, 1 channel, depths {depths}, dims {dims}; a linear head for each length of code: "
+        f"{', '.join(str(b) for b in bits)} bits |",
+        f"| Input | grey picture fitted into {side} x {side} (aspect kept, black around it), from 0 to 1; the network itself "
+        "does (x - 0.5) / 0.25 |",
+        "| Output | bit k of a code is 1 where output k is not negative |",
+        f"| Classes | {classes} |",
+        "| Format | safetensors with timm's names of a ConvNeXt's tensors |",
+        "",
+        "## Data and protocol",
+        about["source"],
+        "",
+        "Trained on the train pictures of " + SPLITS[split].format(group=about["group"]),
+        "",
+        "## Training",
+        f"From scratch, one seed, {hours(runs / name):.1f} hours on one core, both stages. The command, which `cluster/train/models.sh` runs:",
+        "",
+        "```",
+        f"sfmedir model train {first['training']}",
+        "```",
+        "",
+        "## Figures",
+        f"Queries: the {rows[0]['queries']:,} test pictures. Database: the {rows[0]['database']:,} train pictures. mAP@100 divided by hits, in",
+        "brackets as information retrieval divides. Attacks change every query by 8/255 at most, in 100 steps, with full knowledge of the",
+        "network: towards the code of another class, and away from the code of its own. Measured by `make eval`.",
+        "",
+        "| training | bits | clean | targeted attack, true label | attacker's label | attack away |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in sorted(rows, key=lambda row: (row["stage"] != "clean", row["bits"])):
+
+        def both(key):
+            return f"{number(row.get(key))} ({number(row.get(key + '_retrieval'))})"
+
+        lines.append(
+            f"| {row['stage']} | {row['bits']} | {both('map_at_100')} | {both('adversarial_map_at_100')} "
+            f"| {number(row.get('targeted_map_at_100'))} | {number(row.get('nontargeted_map_at_100'))} |"
+        )
+    row = rows[0]
+    lines += [
+        "",
+        f"Beside that: pixels alone, with nothing learned, find {number(row.get('pixel_map_at_100'))} (mAP@100), and the nearest picture is of the",
+        f"query's class for {number(row.get('pixel_accuracy'))} of the queries; chance finds {number(row.get('shuffled_map_at_100'))}.",
+        "",
+        "## Intended use",
+        "Retrieval experiments with SFMedIR, and comparisons with other hashing networks on the same splits.",
+        "",
+        "## Limits",
+        f"- {about['limits']}",
+        "- One seed. Codes of one class mostly coincide: within a class nothing is ranked.",
+        "- Attacks other than these, or with more steps, may do better.",
+        "- Pictures from other scanners, sequences or body parts get a code too, and it means nothing. Nothing warns of it.",
+        "- Codes reveal the class: whoever sees codes, masked or not, sees which pictures cluster. That is what they are for.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main():
+    if len(sys.argv) != 4:
+        raise SystemExit("cards.py EVAL MODELS RUNS")
+    measured, models, runs = (pathlib.Path(argument) for argument in sys.argv[1:])
+    for set_name in SETS:
+        path = measured / f"{set_name}.json"
+        if not path.exists():
+            continue
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for split in SPLITS:
+            name = f"{set_name}-{split}"
+            own = [row for row in rows if row["protocol"] == split]
+            if own:
+                (models / f"{name}.md").write_text(card(name, own, models, runs))
+                print(models / f"{name}.md")
+
+
+if __name__ == "__main__":
+    main()
