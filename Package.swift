@@ -297,8 +297,8 @@ let package = Package(
     .testTarget(
       name: "CommandLineToolTests",
       dependencies: [
-        "Base", "CommandLineTool", "HashTraining", "Messages", "RPC", "TestSupport", argumentParser,
-        logging,
+        "Base", "CommandLineTool", "DeepHash", "HashTraining", "Messages", "RPC", "TestSupport",
+        argumentParser, logging,
       ],
       swiftSettings: house),
     .testTarget(

@@ -15,17 +15,21 @@ public struct CompactModel: Sendable {
   ///   - precision: of the file.
   ///   - set: pictures of the size that the model takes.
   ///   - lanes: threads.
+  ///   - isCancelled: asked now and then; a `CancellationError` ends the work then.
   public init(
     _ model: ModelFile, precision: SafetensorsWriter.Precision = .half,
-    comparedOn set: TrainingSet, lanes: Int
+    comparedOn set: TrainingSet, lanes: Int, isCancelled: @Sendable () -> Bool = { false }
   ) throws {
     bytes = try model.encoded(precision: precision)
     let images = Array(0..<set.count)
     func outputs(_ model: ModelFile) throws -> [Float] {
-      try TrainableNetwork(
+      let outputs = try TrainableNetwork(
         configuration: model.configuration, parameters: model.parameters, height: set.height,
         width: set.width, lanes: lanes
-      ).outputs(of: set, images: images)
+      ).outputs(of: set, images: images, isCancelled: isCancelled)
+      if isCancelled() { throw CancellationError() }
+      try ModelFile.checkAreNumbers(outputs)
+      return outputs
     }
     let (before, after) = (try outputs(model), try outputs(ModelFile(safetensors: bytes)))
     let bits = model.configuration.bits

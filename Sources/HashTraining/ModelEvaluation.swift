@@ -18,6 +18,8 @@ public struct ModelEvaluation: Sendable {
     public var measuresPixels = true
     public var seed: UInt64 = 5
     public var lanes = 2
+    /// Told how much of an attack is done, from any thread.
+    public var attackProgress: @Sendable (Double) -> Void = { _ in }
     /// Asked before each step of an attack; a `CancellationError` ends the evaluation then.
     public var isCancelled: @Sendable () -> Bool = { false }
 
@@ -34,6 +36,8 @@ public struct ModelEvaluation: Sendable {
 
   public struct Attacked: Sendable {
     public var queries = 0
+    /// The same queries before they were attacked.
+    public var clean: RetrievalScores
     /// Relevant is what has the query's true label.
     public var trueLabel: RetrievalScores
     /// t-MAP: relevant is what has the label that the attacker wanted; nil where the attack only leads away.
@@ -71,10 +75,17 @@ public struct ModelEvaluation: Sendable {
     let (tests, trainings) = (folder.testImages, folder.trainingImages)
     func labels(_ images: [Int]) -> [Int] { images.map { set.labels[$0] } }
     progress("codes")
-    let outputs = network.outputs(of: set, images: trainings)
-    let stored = LabelledCodes(outputs: outputs, bits: bits, labels: labels(trainings))
+    func outputs(_ images: [Int]) throws -> [Float] {
+      let outputs = network.outputs(of: set, images: images, isCancelled: options.isCancelled)
+      if options.isCancelled() { throw CancellationError() }
+      try ModelFile.checkAreNumbers(outputs)
+      return outputs
+    }
+    let storedOutputs = try outputs(trainings)
+    let stored = LabelledCodes(
+      outputs: storedOutputs, bits: bits, labels: labels(trainings))
     let asked = LabelledCodes(
-      outputs: network.outputs(of: set, images: tests), bits: bits, labels: labels(tests))
+      outputs: try outputs(tests), bits: bits, labels: labels(tests))
     func scores(_ queries: LabelledCodes) -> RetrievalScores {
       RetrievalScores(queries: queries, database: stored, ks: options.ks)
     }
@@ -85,7 +96,7 @@ public struct ModelEvaluation: Sendable {
     shuffled = scores(
       LabelledCodes(codes: asked.codes.shuffled(using: &dice), labels: asked.labels))
     let codes = CodeBuffer(
-      values: outputs.map { min(max($0, -1), 1) }, bits: bits, labels: labels(trainings),
+      values: storedOutputs.map { min(max($0, -1), 1) }, bits: bits, labels: labels(trainings),
       classes: set.classes.count
     ).mainstay
     classCodes = codes
@@ -96,17 +107,32 @@ public struct ModelEvaluation: Sendable {
     guard let attack = options.attack else { return }
     let attacked = Self.attacked(tests, options)
     let truth = labels(attacked)
+    let before =
+      attacked.count == tests.count
+      ? clean
+      : scores(LabelledCodes(outputs: try outputs(attacked), bits: bits, labels: truth))
     func outcome(_ direction: HashAttack.Direction, _ goals: [Int]) throws -> Attacked {
+      let steps = Locked(0)
+      let all = Double(attack.steps * attack.passes(of: attacked.count, lanes: options.lanes))
       let images = attack.run(
         against: network, on: set, images: attacked, codes: goals.map { codes[$0] },
-        direction: direction, seed: options.seed, isCancelled: options.isCancelled)
+        direction: direction, seed: options.seed,
+        isCancelled: {
+          let done = steps.withLock { steps in
+            steps += 1
+            return steps
+          }
+          options.attackProgress(Double(done) / all)
+          return options.isCancelled()
+        })
       if options.isCancelled() { throw CancellationError() }
       let outputs = network.outputs(of: images)
+      try ModelFile.checkAreNumbers(outputs)
       func found(_ labels: [Int]) -> RetrievalScores {
         scores(LabelledCodes(outputs: outputs, bits: bits, labels: labels))
       }
       return Attacked(
-        queries: attacked.count, trueLabel: found(truth),
+        queries: attacked.count, clean: before, trueLabel: found(truth),
         wantedLabel: direction == .towards ? found(goals) : nil,
         perturbation: Self.perturbation(images, of: attacked, set))
     }

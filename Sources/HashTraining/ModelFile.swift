@@ -28,6 +28,8 @@ public struct ModelFile: Sendable {
     public static let dataset = "dataset"
     public static let split = "protocol"
     public static let splitSeed = "split_seed"
+    /// Of the pictures on both sides; see ``PictureFolder/splitDigest``.
+    public static let splitDigest = "split_digest"
     /// Lengths of the codes, one after the other among the outputs, where there are several; as JSON.
     public static let heads = "heads"
     /// "clean" or "adversarial".
@@ -77,6 +79,9 @@ public struct ModelFile: Sendable {
     } else {
       heads = [configuration.bits]
     }
+    if let text = metadata[Field.splitSeed], UInt64(text) == nil {
+      throw ModelFileError.unusable("the seed of its split is '\(text)'")
+    }
     if let text = metadata[Field.side] {
       guard let side = Int(text), ModelInput.sides.contains(side) else {
         throw ModelFileError.unusable("its pictures have '\(text)' pixels a side, not 32 to 512")
@@ -100,6 +105,13 @@ public struct ModelFile: Sendable {
     }
   }
 
+  /// A network that has come apart gives codes, too, and they mean nothing.
+  public static func checkAreNumbers(_ outputs: [Float]) throws {
+    if !outputs.allSatisfy(\.isFinite) {
+      throw ModelFileError.unusable("its outputs of these pictures are not finite numbers")
+    }
+  }
+
   /// Of the shuffle that a random split of folders came from.
   public var splitSeed: UInt64 { metadata[Field.splitSeed].flatMap { UInt64($0) } ?? 1 }
 
@@ -115,6 +127,10 @@ public struct ModelFile: Sendable {
   public var split: SplitProtocol? { metadata[Field.split].flatMap { SplitProtocol(metadata: $0) } }
 
   public func encoded(precision: SafetensorsWriter.Precision) throws -> [UInt8] {
+    if precision == .half, let large = parameters.first(where: { !Float16($0).isFinite }) {
+      throw ModelFileError.unusable(
+        "half precision cannot hold its parameter \(large): single precision can")
+    }
     let model = try ConvNeXt(configuration: configuration, parameters: parameters)
     var metadata = metadata
     metadata["config"] = nil
@@ -158,6 +174,12 @@ public struct ModelFile: Sendable {
     guard let first = models.first, Set(heads).count == heads.count else {
       throw ModelFileError.unusable("two of them make codes of one length")
     }
+    for field in [
+      Field.side, Field.classes, Field.dataset, Field.split, Field.splitSeed, Field.splitDigest,
+      Field.stage, Field.preprocessing,
+    ] where !models.allSatisfy({ $0.metadata[field] == first.metadata[field] }) {
+      throw ModelFileError.unusable("they differ in '\(field)': they were not trained together")
+    }
     let layouts = models.map { ParameterLayout($0.configuration) }
     var parameters: [Float] = []
     for (number, entry) in layouts[0].entries.enumerated() {
@@ -180,12 +202,14 @@ public struct ModelFile: Sendable {
   /// Parameters to begin a training with: this model's, for a network of other channels or outputs where need be.
   ///
   /// A stem of other channels than one becomes one of grey pictures by adding its kernels up: what it would see of a grey
-  /// picture shown in all its channels. A head of other outputs begins anew. A file of three channels that says nothing of
+  /// picture shown in all its channels. Heads of lengths that this model has none of begin anew. A file of three channels that says nothing of
   /// itself is one of timm's, whose pictures were normalised by the mean and deviation of ImageNet: that is worked into
   /// the stem.
   public func adapted(
-    to wanted: ConvNeXtConfiguration, layerScale: Float, seed: UInt64
+    to wanted: ConvNeXtConfiguration, heads wantedHeads: [Int]? = nil, layerScale: Float,
+    seed: UInt64
   ) throws -> [Float] {
+    let wantedHeads = wantedHeads ?? [wanted.bits]
     let fits =
       wanted.depths == configuration.depths && wanted.dims == configuration.dims
       && (wanted.channels == configuration.channels || wanted.channels == 1)
@@ -195,7 +219,19 @@ public struct ModelFile: Sendable {
     let (old, new) = (ParameterLayout(configuration), ParameterLayout(wanted))
     for entry in new.entries {
       guard let from = old.entry(named: entry.name) else { continue }
-      if from.shape == entry.shape {
+      if Self.isOfHead(entry.name) {
+        let width = entry.range.count / wanted.bits
+        for (index, bits) in wantedHeads.enumerated() {
+          guard let own = heads.firstIndex(of: bits) else { continue }
+          let (to, begin) = (
+            wantedHeads[..<index].reduce(0, +) * width, heads[..<own].reduce(0, +) * width
+          )
+          parameters.replaceSubrange(
+            entry.range.lowerBound + to..<entry.range.lowerBound + to + bits * width,
+            with: source[
+              from.range.lowerBound + begin..<from.range.lowerBound + begin + bits * width])
+        }
+      } else if from.shape == entry.shape {
         parameters.replaceSubrange(entry.range, with: source[from.range])
       } else if entry.name == "stem.0.weight" {
         for at in entry.range { parameters[at] = 0 }

@@ -24,10 +24,13 @@ public enum SplitProtocol: String, Sendable, CaseIterable, Codable {
 /// Why a folder of pictures cannot be learned from.
 public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConvertible {
   case unreadable(path: String, reason: String)
+  case notFound(path: String)
   case noPictures(path: String)
   /// The manifest is not what it has to be.
   case badManifest(line: Int, reason: String)
   case noGroups(path: String)
+  /// A split by groups that has the same one on both sides.
+  case groupOnBothSides(String)
   case oneClass(String)
   case emptySplit(String)
   case badPictures(count: Int, first: [String])
@@ -37,6 +40,9 @@ public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConverti
   public var description: String {
     switch self {
     case .unreadable(let path, let reason): "cannot read \(path): \(reason)"
+    case .notFound(let path): "there is no folder \(path)"
+    case .groupOnBothSides(let name):
+      "manifest.csv has pictures of the group '\(name)' on both sides of its split"
     case .noPictures(let path):
       "\(path) holds no pictures: neither manifest.csv, nor train/CLASS/ and test/CLASS/, nor CLASS/ with files"
     case .badManifest(let line, let reason): "manifest.csv, line \(line): \(reason)"
@@ -73,8 +79,8 @@ public struct PictureFolder: Sendable {
   public let classes: [String]
   /// In the order of their paths.
   public let pictures: [Picture]
-  /// Whether `train/` and `test/` are all that says that no person is on both sides.
-  public let isSplitByFolders: Bool
+  /// What a reader of figures has to know of the split, where there is something.
+  public let splitRemark: String?
 
   public static let maximumPictures = 1 << 20
   private static let maximumManifestBytes = 256 << 20
@@ -83,14 +89,20 @@ public struct PictureFolder: Sendable {
     directory: String, split: SplitProtocol, seed: UInt64
   ) throws(PictureFolderError) {
     self.directory = directory
-    var found: [(path: String, name: String, isForTraining: Bool)]
+    guard FileManager.default.fileExists(atPath: directory) else {
+      throw .notFound(path: directory)
+    }
+    var found: [Found]
+    var namesGroups = false
     if FileManager.default.fileExists(atPath: directory + "/manifest.csv") {
-      found = try Self.manifest(directory, split)
-      isSplitByFolders = false
+      (found, namesGroups) = try Self.manifest(directory, split)
     } else {
       found = try Self.folders(directory, split, seed: seed)
-      isSplitByFolders = split == .group
     }
+    splitRemark =
+      split == .group && !namesGroups
+      ? "\(directory): the split is taken as it is; that nobody is on both sides, whoever made it knows"
+      : nil
     found.sort { $0.path < $1.path }
     if found.isEmpty { throw .noPictures(path: directory) }
     if found.count > Self.maximumPictures { throw .tooManyPictures(path: directory) }
@@ -106,11 +118,13 @@ public struct PictureFolder: Sendable {
     if Set(training.map(\.label)).count < 2 { throw .oneClass(classes[training[0].label]) }
   }
 
-  /// What a reader of figures has to know of the split, where there is something.
-  public var splitRemark: String? {
-    isSplitByFolders
-      ? "\(directory): train/ and test/ are taken for a split by groups; that nobody is on both sides, whoever made them knows"
-      : nil
+  /// Of the paths on both sides: who asks with other pictures, or of others, measures something else.
+  public var splitDigest: String {
+    var text = ""
+    for picture in pictures {
+      text += "\(picture.isForTraining ? "train" : "test") \(picture.path)\n"
+    }
+    return sha256(Array(text.utf8)).hex
   }
 
   public var trainingImages: [Int] { pictures.indices.filter { pictures[$0].isForTraining } }
@@ -118,9 +132,12 @@ public struct PictureFolder: Sendable {
 
   // MARK: - What is there
 
+  private typealias Found = (path: String, name: String, isForTraining: Bool)
+
+  /// - Returns: the pictures, and whether a column `group` says which belong together.
   private static func manifest(
     _ directory: String, _ split: SplitProtocol
-  ) throws(PictureFolderError) -> [(path: String, name: String, isForTraining: Bool)] {
+  ) throws(PictureFolderError) -> ([Found], Bool) {
     let path = directory + "/manifest.csv"
     var text = try text(of: path)
     // Spreadsheets mark UTF-8 with it.
@@ -135,7 +152,9 @@ public struct PictureFolder: Sendable {
     guard let splitColumn = columns.firstIndex(of: wanted) else {
       throw .badManifest(line: 1, reason: "no column \(wanted)")
     }
-    var found: [(path: String, name: String, isForTraining: Bool)] = []
+    let groupColumn = columns.firstIndex(of: "group")
+    var sides: [String: Bool] = [:]
+    var found: [Found] = []
     var seen: Set<String> = []
     for (index, line) in lines.enumerated() where !line.allSatisfy(\.isWhitespace) {
       let fields = Self.fields(line)
@@ -156,9 +175,15 @@ public struct PictureFolder: Sendable {
         throw .badManifest(
           line: index + 2, reason: "\(wanted) is '\(fields[splitColumn])', neither train nor test")
       }
-      found.append((path, fields[classColumn], fields[splitColumn] == "train"))
+      let isForTraining = fields[splitColumn] == "train"
+      if split == .group, let groupColumn, !fields[groupColumn].isEmpty {
+        let group = fields[groupColumn]
+        guard sides.updateValue(isForTraining, forKey: group) ?? isForTraining == isForTraining
+        else { throw .groupOnBothSides(group) }
+      }
+      found.append((path, fields[classColumn], isForTraining))
     }
-    return found
+    return (found, groupColumn != nil)
   }
 
   /// Of a line of RFC 4180, without line breaks inside fields.
@@ -183,26 +208,24 @@ public struct PictureFolder: Sendable {
   }
 
   private static func text(of path: String) throws(PictureFolderError) -> String {
-    do {
-      let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
-      if size > maximumManifestBytes {
-        throw PictureFolderError.tooMuch(
-          path: path, sizeBytes: size, maximumBytes: maximumManifestBytes)
-      }
-      return try String(contentsOfFile: path, encoding: .utf8)
-    } catch let error as PictureFolderError {
-      throw error
+    let bytes: [UInt8]
+    do throws(RegularFile.Failure) {
+      bytes = try RegularFile.contents(of: path, maximumBytes: maximumManifestBytes)
     } catch {
-      throw .unreadable(path: path, reason: error.localizedDescription)
+      throw .unreadable(path: path, reason: error.description)
     }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw .unreadable(path: path, reason: "it is not UTF-8")
+    }
+    return text
   }
 
   private static func folders(
     _ directory: String, _ split: SplitProtocol, seed: UInt64
-  ) throws(PictureFolderError) -> [(path: String, name: String, isForTraining: Bool)] {
+  ) throws(PictureFolderError) -> [Found] {
     let top = try children(directory, directories: true)
     if top.contains("train") && top.contains("test") {
-      var found: [(path: String, name: String, isForTraining: Bool)] = []
+      var found: [Found] = []
       for side in ["train", "test"] {
         for name in try children("\(directory)/\(side)", directories: true) {
           for file in try children("\(directory)/\(side)/\(name)", directories: false) {
@@ -213,7 +236,7 @@ public struct PictureFolder: Sendable {
       return split == .group ? found : shuffled(found, seed: seed)
     }
     if split == .group { throw .noGroups(path: directory) }
-    var found: [(path: String, name: String, isForTraining: Bool)] = []
+    var found: [Found] = []
     for name in top {
       for file in try children("\(directory)/\(name)", directories: false) {
         found.append(("\(name)/\(file)", name, true))
@@ -223,8 +246,8 @@ public struct PictureFolder: Sendable {
   }
 
   private static func shuffled(
-    _ found: [(path: String, name: String, isForTraining: Bool)], seed: UInt64
-  ) -> [(path: String, name: String, isForTraining: Bool)] {
+    _ found: [Found], seed: UInt64
+  ) -> [Found] {
     var dice = SplitMix64(seed: seed)
     let order = found.sorted { $0.path < $1.path }.shuffled(using: &dice)
     let training = order.count * 4 / 5
@@ -253,18 +276,23 @@ public struct PictureFolder: Sendable {
   private static let maximumFileBytes = 256 << 20
 
   /// All pictures as the network sees them; on all cores.
-  /// - Parameter side: of the network's input.
-  public func load(side: Int) throws(PictureFolderError) -> TrainingSet {
+  /// - Parameters:
+  ///   - side: of the network's input.
+  ///   - isCancelled: asked now and then; a `CancellationError` ends the loading then.
+  public func load(
+    side: Int, isCancelled: @Sendable () -> Bool = { false }
+  ) throws -> TrainingSet {
     let sizeBytes = pictures.count * side * side * MemoryLayout<Float>.size
     if sizeBytes > Self.maximumMemoryBytes {
-      throw .tooMuch(
+      throw PictureFolderError.tooMuch(
         path: directory, sizeBytes: sizeBytes, maximumBytes: Self.maximumMemoryBytes)
     }
     let failures = Locked<[Int: String]>([:])
     var decoded: [[Float]] = []
-    let set = TrainingSet(
+    let set = try TrainingSet(
       labels: pictures.map(\.label), classes: classes, channels: 1, height: side, width: side
-    ) { number, out in
+    ) { number, out throws(CancellationError) in
+      if isCancelled() { throw CancellationError() }
       // Some at a time: all of them twice would be too much.
       if number % Self.decodedTogether == 0 {
         let range = number..<min(number + Self.decodedTogether, pictures.count)
@@ -275,7 +303,7 @@ public struct PictureFolder: Sendable {
     }
     let failed = failures.withLock { $0 }
     if !failed.isEmpty {
-      throw .badPictures(
+      throw PictureFolderError.badPictures(
         count: failed.count, first: failed.keys.sorted().prefix(5).map { failed[$0] ?? "" })
     }
     return set
@@ -301,18 +329,6 @@ public struct PictureFolder: Sendable {
   }
 
   private static func decoded(_ path: String) throws -> GrayImage {
-    let attributes = try FileManager.default.attributesOfItem(
-      atPath: URL(filePath: path).resolvingSymlinksInPath().path)
-    // A pipe or a device might never end.
-    guard attributes[.type] as? FileAttributeType == .typeRegular else {
-      throw PictureFolderError.unreadable(path: path, reason: "it is no regular file")
-    }
-    let size = attributes[.size] as? Int ?? 0
-    if size > maximumFileBytes {
-      throw PictureFolderError.tooMuch(
-        path: path, sizeBytes: size, maximumBytes: maximumFileBytes)
-    }
-    let file = try Data(contentsOf: URL(filePath: path))
-    return try ImageDecoder.decode([UInt8](file)).image
+    try ImageDecoder.decode(RegularFile.contents(of: path, maximumBytes: maximumFileBytes)).image
   }
 }

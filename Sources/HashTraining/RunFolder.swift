@@ -6,6 +6,9 @@ import Foundation
 public enum RunFolderError: Error, Sendable, Equatable, CustomStringConvertible {
   case disk(String)
   case damagedCheckpoint(path: String, reason: String)
+  case damagedLog(path: String, reason: String)
+  /// Another training writes there at this moment.
+  case locked(path: String)
   /// The checkpoint is of a training with other options.
   case otherTraining(theirs: String, ours: String)
   /// The same options, and other pictures or other parameters to begin with.
@@ -21,13 +24,16 @@ public enum RunFolderError: Error, Sendable, Equatable, CustomStringConvertible 
       "the checkpoint is of another training:\n  it was  \(theirs)\n  this is \(ours)"
     case .otherOrigin(let what): "the checkpoint is of a training with other \(what)"
     case .inUse(let path): "\(path) holds a training already"
+    case .damagedLog(let path, let reason): "\(path) cannot be read: \(reason)"
+    case .locked(let path): "another training is writing to \(path)"
     }
   }
 }
 
-/// The folder of a training: checkpoint, log, models.
+/// The folder of a training: checkpoint, log, models. One training has it at a time.
 public struct RunFolder: Sendable {
   public let path: String
+  private let lock: any DiskLock
 
   public init(path: String) throws {
     self.path = path
@@ -36,10 +42,25 @@ public struct RunFolder: Sendable {
     } catch {
       throw RunFolderError.disk("cannot make \(path): \(error.localizedDescription)")
     }
+    do {
+      guard let lock = try SystemDisk().lock(path + "/lock") else {
+        throw RunFolderError.locked(path: path)
+      }
+      self.lock = lock
+    } catch let error as DiskError {
+      throw RunFolderError.disk("\(error)")
+    }
   }
 
+  /// Whether there is nothing of a training yet, neither checkpoint nor log nor models.
   func checkIsUnused() throws {
-    if hasCheckpoint || FileManager.default.fileExists(atPath: logPath) {
+    let names: [String]
+    do {
+      names = try FileManager.default.contentsOfDirectory(atPath: path)
+    } catch {
+      throw RunFolderError.disk("cannot read \(path): \(error.localizedDescription)")
+    }
+    if names.contains(where: { $0 == "log.jsonl" || $0.hasSuffix(".safetensors") }) {
       throw RunFolderError.inUse(path: path)
     }
   }
@@ -50,6 +71,9 @@ public struct RunFolder: Sendable {
   public var hasCheckpoint: Bool { FileManager.default.fileExists(atPath: checkpointPath) }
 
   private static let maximumCheckpointBytes = 8 << 30
+  private static let maximumLogBytes = 256 << 20
+  /// More than any training has.
+  private static let maximumEpochs = 1 << 30
 
   /// Whole under its name and durable, or as it was before.
   public func write(_ bytes: [UInt8], to name: String) throws {
@@ -71,13 +95,10 @@ public struct RunFolder: Sendable {
   func readCheckpoint() throws -> Safetensors? {
     guard hasCheckpoint else { return nil }
     do {
-      let size =
-        try FileManager.default.attributesOfItem(atPath: checkpointPath)[.size] as? Int ?? 0
-      guard size <= Self.maximumCheckpointBytes else {
-        throw RunFolderError.damagedCheckpoint(path: checkpointPath, reason: "\(size) bytes")
-      }
-      return try Safetensors(bytes: [UInt8](Data(contentsOf: URL(filePath: checkpointPath))))
-    } catch let error as SafetensorsError {
+      return try Safetensors(
+        bytes: RegularFile.contents(
+          of: checkpointPath, maximumBytes: Self.maximumCheckpointBytes))
+    } catch {
       throw RunFolderError.damagedCheckpoint(path: checkpointPath, reason: "\(error)")
     }
   }
@@ -105,10 +126,18 @@ public struct RunFolder: Sendable {
   /// Epochs so far. A line that an interruption has torn is left out: what it told is done again.
   public func log() throws -> [EpochReport] {
     guard FileManager.default.fileExists(atPath: logPath) else { return [] }
-    let text = try String(contentsOfFile: logPath, encoding: .utf8)
+    let bytes: [UInt8]
+    do {
+      bytes = try RegularFile.contents(of: logPath, maximumBytes: Self.maximumLogBytes)
+    } catch {
+      throw RunFolderError.damagedLog(path: logPath, reason: "\(error)")
+    }
     let decoder = JSONDecoder()
-    return text.split(separator: "\n").compactMap {
-      try? decoder.decode(EpochReport.self, from: Data($0.utf8))
+    return bytes.split(separator: 0x0A).compactMap { line -> EpochReport? in
+      guard let report = try? decoder.decode(EpochReport.self, from: Data(line)),
+        (1...Self.maximumEpochs).contains(report.epoch)
+      else { return nil }
+      return report
     }
   }
 

@@ -72,7 +72,10 @@ public struct TrainingPlan: Sendable {
     var parts = [[Int]](repeating: [], count: clients)
     for label in Set(images.map { labels[$0] }).sorted() {
       let members = images.filter { labels[$0] == label }.shuffled(using: &dice)
-      let shares = (0..<clients).map { _ in dice.gamma(shape: labelSkew) }
+      // In logarithms: of a small concentration all shares would be too small for a number.
+      let logarithms = (0..<clients).map { _ in dice.logGamma(shape: labelSkew) }
+      let largest = logarithms.max() ?? 0
+      let shares = logarithms.map { exp($0 - largest) }
       let whole = shares.reduce(0, +)
       var (end, sum) = (0, 0.0)
       for client in 0..<clients {
@@ -98,11 +101,11 @@ public struct TrainingPlan: Sendable {
 }
 
 extension SplitMix64 {
-  /// Of the gamma distribution with scale 1 (Marsaglia and Tsang, 2000).
-  mutating func gamma(shape: Double) -> Double {
+  /// The logarithm of a number of the gamma distribution with scale 1 (Marsaglia and Tsang, 2000).
+  mutating func logGamma(shape: Double) -> Double {
     if shape < 1 {
       let unit = Double.random(in: Double.leastNonzeroMagnitude..<1, using: &self)
-      return gamma(shape: shape + 1) * pow(unit, 1 / shape)
+      return logGamma(shape: shape + 1) + log(unit) / shape
     }
     let d = shape - 1.0 / 3
     let c = 1 / (9 * d).squareRoot()
@@ -111,7 +114,7 @@ extension SplitMix64 {
       let v = (1 + c * x) * (1 + c * x) * (1 + c * x)
       guard v > 0 else { continue }
       let unit = Double.random(in: Double.leastNonzeroMagnitude..<1, using: &self)
-      if log(unit) < 0.5 * x * x + d - d * v + d * log(v) { return d * v }
+      if log(unit) < 0.5 * x * x + d - d * v + d * log(v) { return log(d * v) }
     }
   }
 }

@@ -157,6 +157,8 @@ public final class TrainingRun {
     } else {
       try folder.checkIsUnused()
       try beginStage()
+      // First of all, so that whatever ends the run, there is something to go on from.
+      try writeCheckpoint()
       try folder.clearLog()
     }
   }
@@ -182,7 +184,11 @@ public final class TrainingRun {
     // A federation's average is of what its rounds come to.
     if plan.clients > 1 { recipe.averageDecay = 0 }
     var trainers: [HashTrainer] = []
-    for part in parts {
+    for (client, part) in parts.enumerated() {
+      if plan.clients > 1 && part.count < recipe.batchSize {
+        throw .clientWithTooFewImages(
+          client: client, count: part.count, batchSize: recipe.batchSize)
+      }
       trainers.append(
         try HashTrainer(network: network, set: set, images: part, recipe: recipe, codes: codes))
     }
@@ -234,6 +240,8 @@ public final class TrainingRun {
         try endEpoch(stage, trainer, client, clients, epochDone: epochDone, stageDone: stageDone)
       }
       if !goesOn || isCheckpointDue || isFinished {
+        // A network that has come apart does not replace the last one that was whole.
+        if !isFinished { try trainer.checkGivesNumbers(epoch: position.epoch) }
         try writeCheckpoint()
         lastCheckpoint = clock.monotonicNanoseconds()
       }
@@ -338,6 +346,8 @@ public final class TrainingRun {
       return
     }
     let final = plan.clients > 1 ? (average.isEmpty ? global : average) : trainer.averagedParameters
+    network.setParameters(final)
+    try trainer.checkGivesNumbers(epoch: stage.epochs - 1)
     try stageDone(stage, final)
     global = final
     self.position = Position(stage: position.stage + 1)

@@ -39,6 +39,9 @@ public struct HashModel: Sendable {
   /// Where a model's metadata say its side; 64 where they do not.
   private static let sideField = "input_side"
 
+  /// Where a model says that its outputs are codes of several lengths.
+  private static let headsField = "heads"
+
   static let maximumFileBytes = 1 << 30
 
   /// Length of the codes: 8, 16, 32 or 64.
@@ -61,11 +64,19 @@ public struct HashModel: Sendable {
       throw .unsuitable(
         path: name, reason: "it takes \(configuration.channels) channels, pictures here are grey")
     }
+    let metadata = (try? Safetensors(bytes: bytes))?.metadata ?? [:]
+    if let heads = metadata[Self.headsField] {
+      throw .unsuitable(
+        path: name,
+        reason:
+          "it makes codes of several lengths, \(heads): take one with 'sfmedir model compact --bits'"
+      )
+    }
     guard CodeMask.codeLengths.contains(configuration.bits) else {
       throw .unsuitable(
         path: name, reason: "its codes have \(configuration.bits) bits, not 8, 16, 32 or 64")
     }
-    let said = (try? Safetensors(bytes: bytes))?.metadata[Self.sideField]
+    let said = metadata[Self.sideField]
     guard let side = said.map({ Int($0) }) ?? ModelInput.defaultSide,
       ModelInput.sides.contains(side)
     else {

@@ -33,7 +33,7 @@ import Testing
   @Test func drawsEveryPointInsideItsFrame() throws {
     var chart = Chart(title: "a < b & c", horizontal: "epoch", vertical: "loss")
     chart.add("falling", (0..<40).map { (Double($0), 1 / (1 + Double($0))) })
-    chart.add("no numbers", [(1, .nan), (.infinity, 2), (3, 0.5)], isDashed: true)
+    chart.add("no numbers", [(1, .nan), (.infinity, 2), (3, 0.5)], as: .dashed)
     chart.add("flat", [(0, 0.25), (39, 0.25)])
     let found = try #require(Reader.read(Chart.page([chart, chart])))
     #expect(found.counts["polyline"] == 6)

@@ -91,6 +91,7 @@ import Testing
     #expect(throws: CancellationError.self) {
       _ = try ModelEvaluation(model, set: set, folder: folder, options: options)
     }
+    options.isCancelled = { false }
     options.attack = nil
     let evaluation = try ModelEvaluation(model, set: set, folder: folder, options: options)
     #expect(evaluation.targeted == nil && evaluation.nontargeted == nil)

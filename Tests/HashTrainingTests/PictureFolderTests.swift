@@ -55,12 +55,12 @@ import Testing
     #expect(folder.pictures.count == 4 && folder.trainingImages.count == 2)
     #expect(try Self.open(scratch, .random).pictures.count == 4)
     // Nothing but the folders says that groups are kept apart.
-    #expect(folder.splitRemark?.contains("train/ and test/") == true)
+    #expect(folder.splitRemark?.contains("taken as it is") == true)
     #expect(try Self.open(scratch, .random).splitRemark == nil)
     try scratch.write(
       "path,class,split\ntrain/x/0.png,x,train\ntrain/y/1.png,y,train\ntest/x/0.png,x,test",
       to: "manifest.csv")
-    #expect(try Self.open(scratch).splitRemark == nil)
+    #expect(try Self.open(scratch).splitRemark?.contains("taken as it is") == true)
   }
 
   @Test func shufflesFoldersOfClasses() throws {
@@ -126,17 +126,59 @@ import Testing
     try scratch.write(Self.png(2, side: 300), to: "2.png")
     try scratch.write(Array(Self.png(3).prefix(200)), to: "3.png")
     let folder = try Self.open(scratch)
-    do throws(PictureFolderError) {
-      _ = try folder.load(side: 64)
-      Issue.record("bad pictures were loaded")
-    } catch {
-      guard case .badPictures(let count, let first) = error else {
-        Issue.record("\(error)")
-        return
-      }
-      #expect(count == 2)
-      #expect(first.count == 2 && first[0].contains("3.png") && first[1].contains("4.png"))
+    let error = try #require(throws: PictureFolderError.self) { try folder.load(side: 64) }
+    guard case .badPictures(let count, let first) = error else {
+      Issue.record("\(error)")
+      return
     }
+    #expect(count == 2)
+    #expect(first.count == 2 && first[0].contains("3.png") && first[1].contains("4.png"))
+    #expect(throws: CancellationError.self) { try folder.load(side: 64) { true } }
+  }
+
+  @Test func groupsStayOnOneSide() throws {
+    let scratch = try Scratch()
+    func write(_ last: String) throws {
+      try scratch.write(
+        "path,class,split,group\n1.png,x,train,g1\n2.png,y,train,g2\n3.png,y,train,\n4.png,x,test,\(last)",
+        to: "manifest.csv")
+    }
+    try write("g3")
+    #expect(try Self.open(scratch).splitRemark == nil)
+    try write("g1")
+    #expect(throws: PictureFolderError.groupOnBothSides("g1")) { try Self.open(scratch) }
+    // Without the column nothing says so, and figures do not go without a word.
+    try scratch.write(
+      "path,class,split\n1.png,x,train\n2.png,y,train\n4.png,x,test", to: "manifest.csv")
+    #expect(try Self.open(scratch).splitRemark != nil)
+  }
+
+  @Test func anotherPictureIsAnotherSplit() throws {
+    let scratch = try Scratch()
+    func digest(_ rows: String) throws -> String {
+      try scratch.write("path,class,split\n" + rows, to: "manifest.csv")
+      return try Self.open(scratch).splitDigest
+    }
+    let rows = "1.png,x,train\n2.png,y,train\n3.png,x,test\n"
+    let first = try digest(rows)
+    #expect(try digest("2.png,y,train\n3.png,x,test\n1.png,x,train\n") == first)
+    #expect(try digest(rows + "4.png,x,test\n") != first)
+    #expect(try digest("1.png,x,test\n2.png,y,train\n3.png,x,train\n") != first)
+  }
+
+  @Test func whatALinkLeadsToIsBounded() throws {
+    let scratch = try Scratch()
+    let large = scratch.path + "/large"
+    #expect(FileManager.default.createFile(atPath: large, contents: nil))
+    let handle = try #require(FileHandle(forWritingAtPath: large))
+    try handle.truncate(atOffset: 1 << 30)
+    try handle.close()
+    try FileManager.default.createSymbolicLink(
+      atPath: scratch.path + "/manifest.csv", withDestinationPath: large)
+    #expect(
+      throws: PictureFolderError.unreadable(
+        path: scratch.path + "/manifest.csv", reason: "it has 1073741824 bytes")
+    ) { try Self.open(scratch) }
   }
 }
 
@@ -193,6 +235,13 @@ import Testing
     var other = parts[1]
     other.parameters[0] += 1
     #expect(throws: ModelFileError.self) { try ModelFile.joined([parts[0], other]) }
+    for field in [
+      ModelFile.Field.side, ModelFile.Field.classes, ModelFile.Field.split, ModelFile.Field.stage,
+    ] {
+      var other = parts[1]
+      other.metadata[field] = "64"
+      #expect(throws: ModelFileError.self) { try ModelFile.joined([parts[0], other]) }
+    }
   }
 
   @Test(arguments: ["[8,16]", "[56,0]", "[28,28]", "8,16,32", "[-8,64]", "[8,16,32,0]"])
@@ -301,5 +350,53 @@ import Testing
     #expect(other.changed == [0, 1, 2] && other.largestChange == 1e-9)
     let read = try ModelFile(safetensors: same.bytes)
     #expect(read.metadata[ModelFile.Field.classes] == #"["a","b"]"#)
+  }
+
+  @Test func headsAreTakenOverByTheirLength() throws {
+    let whole = try Self.model(channels: 1, bits: 24, heads: [8, 16])
+    let wanted = try whole.configuration.with(bits: 56)
+    let adapted = ModelFile(
+      configuration: wanted,
+      parameters: try whole.adapted(to: wanted, heads: [16, 32, 8], layerScale: 0.5, seed: 9),
+      metadata: [:], heads: [16, 32, 8])
+    for bits in [8, 16] {
+      #expect(try adapted.head(bits: bits)?.parameters == whole.head(bits: bits)?.parameters)
+    }
+    let begun = ModelFile(
+      configuration: wanted,
+      parameters: ConvNeXt.initialParameters(wanted, layerScale: 0.5, seed: 9), metadata: [:],
+      heads: [16, 32, 8])
+    let layout = ParameterLayout(try wanted.with(bits: 32))
+    let range = try #require(layout.entry(named: "head.fc.weight")).range
+    #expect(
+      try adapted.head(bits: 32)?.parameters[range] == begun.head(bits: 32)?.parameters[range])
+  }
+
+  @Test func aNetworkThatCameApartIsNoModel() throws {
+    var model = try Self.model(channels: 1, bits: 8)
+    let layout = ParameterLayout(model.configuration)
+    let weight = try #require(layout.entry(named: "head.fc.weight")).range
+    model.parameters[weight.lowerBound] = 3e38
+    model.parameters[weight.lowerBound + 1] = 3e38
+    let set = TrainingSet(
+      labels: [0, 1], classes: ["a", "b"], channels: 1, height: 48, width: 48
+    ) { number, out in
+      for at in out.indices { out[at] = Float((at * 7 + number * 31) % 101) / 100 }
+    }
+    #expect(throws: ModelFileError.self) {
+      try CompactModel(model, precision: .single, comparedOn: set, lanes: 1)
+    }
+    // Half precision would make it infinite without a word.
+    #expect(throws: ModelFileError.self) { try model.encoded(precision: .half) }
+    #expect(throws: ModelFileError.self) { try ModelFile.checkAreNumbers([1, .nan]) }
+    #expect(throws: ModelFileError.self) { try ModelFile.checkAreNumbers([.infinity]) }
+    try ModelFile.checkAreNumbers([1, -3e38])
+  }
+
+  @Test func aSplitWithoutANumberForItsSeedIsRefused() throws {
+    var model = try Self.model(channels: 1, bits: 8)
+    model.metadata[ModelFile.Field.splitSeed] = "yesterday"
+    let bytes = try model.encoded(precision: .single)
+    #expect(throws: ModelFileError.self) { try ModelFile(safetensors: bytes) }
   }
 }

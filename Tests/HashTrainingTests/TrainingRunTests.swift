@@ -175,7 +175,7 @@ import Testing
 
   @Test func picturesGoToClientsOnceEach() {
     let labels = (0..<300).map { $0 % 3 }
-    for skew in [nil, 0.1, 1.0, 100.0] {
+    for skew in [nil, 1e-6, 1e-3, 0.1, 1.0, 100.0] {
       var plan = Self.plan(clients: 5)
       plan.labelSkew = skew
       let parts = plan.parts(of: Array(0..<300), labels: labels)
@@ -191,6 +191,102 @@ import Testing
       if skew == 0.1 { #expect(largest > 0.3) }
       if skew == nil { #expect(largest < 0.15) }
     }
+  }
+
+  private static func begin(
+    _ plan: TrainingPlan, _ set: TrainingSet, _ folder: RunFolder, resumes: Bool
+  ) throws -> TrainingRun {
+    try TrainingRun(
+      plan: plan, description: "a test of \(plan.clients)", set: set, images: Array(0..<set.count),
+      parameters: ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1),
+      folder: folder, resumes: resumes)
+  }
+
+  @Test func aRunThatEndedAtOnceGoesOn() throws {
+    let set = Pictures.synthetic(12)
+    let plan = Self.plan(clients: 1)
+    let (whole, killed) = (try Scratch(), try Scratch())
+    var (expected, found) = (Trace(), Trace())
+    _ = try Self.run(plan, set, whole.folder, resumes: false, into: &expected)
+    // Killed after its first files were there and before the first batch.
+    _ = try Self.begin(plan, set, killed.folder, resumes: false)
+    _ = try Self.run(plan, set, killed.folder, resumes: true, into: &found)
+    #expect(found == expected)
+  }
+
+  @Test func aNetworkThatComesApartIsNeverWritten() throws {
+    let set = Pictures.synthetic(12)
+    var plan = Self.plan(clients: 1)
+    plan.stages = [plan.stages[0]]
+    plan.stages[0].epochs = 1
+    // One batch, whose own loss is still a number.
+    plan.stages[0].recipe.batchSize = 12
+    plan.stages[0].recipe.optimizer = .sgd
+    plan.stages[0].recipe.weightDecay = 0
+    plan.stages[0].recipe.averageDecay = 0
+    plan.stages[0].recipe.schedule.rate = 1e30
+    plan.stages[0].recipe.schedule.warmUpEpochs = 0
+    plan.stages[0].recipe.schedule.shape = .constant
+    let scratch = try Scratch()
+    let run = try Self.begin(plan, set, scratch.folder, resumes: false)
+    let before = try Data(contentsOf: URL(filePath: scratch.folder.checkpointPath))
+    var stages = 0
+    let error = #expect(throws: TrainingError.self) {
+      _ = try run.run(
+        observer: { _ in true }, epochDone: { _ in }, stageDone: { _, _ in stages += 1 })
+    }
+    #expect(error == .notFinite(what: "network's output", epoch: 0, batch: nil))
+    #expect(stages == 0)
+    #expect(try Data(contentsOf: URL(filePath: scratch.folder.checkpointPath)) == before)
+  }
+
+  @Test func twoTrainingsDoNotWriteToOneFolder() throws {
+    let scratch = try Scratch()
+    #expect(throws: RunFolderError.locked(path: scratch.path)) {
+      try RunFolder(path: scratch.path)
+    }
+  }
+
+  @Test func modelsOfOthersAreNotOverwritten() throws {
+    let scratch = try Scratch()
+    try scratch.write("a model", to: "clean-8.safetensors")
+    #expect(throws: RunFolderError.inUse(path: scratch.path)) {
+      try Self.begin(Self.plan(clients: 1), Pictures.synthetic(12), scratch.folder, resumes: false)
+    }
+  }
+
+  @Test func damagedLogsAndCheckpointsAreNamed() throws {
+    let set = Pictures.synthetic(12)
+    let plan = Self.plan(clients: 1)
+    let scratch = try Scratch()
+    var trace = Trace()
+    _ = try Self.run(plan, set, scratch.folder, resumes: false, stopAfter: 4, into: &trace)
+    let log = try Data(contentsOf: URL(filePath: scratch.folder.logPath))
+    let line = try #require(String(decoding: log, as: UTF8.self).split(separator: "\n").first)
+    let absurd = line.replacing("\"epoch\":1,", with: "\"epoch\":-9223372036854775808,")
+    #expect(absurd != line)
+    try scratch.write(Array(absurd.utf8) + [0x0A, 0xFF, 0xFE, 0x0A] + Array(log), to: "log.jsonl")
+    _ = try Self.begin(plan, set, scratch.folder, resumes: true)
+    #expect(try scratch.folder.log().map(\.epoch) == [1])
+    try FileManager.default.removeItem(atPath: scratch.folder.checkpointPath)
+    try FileManager.default.createDirectory(
+      atPath: scratch.folder.checkpointPath, withIntermediateDirectories: false)
+    let error = #expect(throws: RunFolderError.self) {
+      try Self.begin(plan, set, scratch.folder, resumes: true)
+    }
+    guard case .damagedCheckpoint = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
+
+  @Test func aClientWithoutEnoughPicturesIsNamed() throws {
+    var plan = Self.plan(clients: 3)
+    plan.stages[0].recipe.batchSize = 9
+    let scratch = try Scratch()
+    #expect(
+      throws: TrainingError.clientWithTooFewImages(client: 0, count: 8, batchSize: 9)
+    ) { try Self.begin(plan, Pictures.synthetic(24), scratch.folder, resumes: false) }
   }
 
   @Test func aRoundAsksItsShareOfClients() {

@@ -39,12 +39,8 @@ for set in tmri amri kct; do
     continue
   fi
   found=1
-  if OPENBLAS_NUM_THREADS=1 "$program" model eval "${models[@]}" --data "$folder" --json \
-    --markdown "$out/$set.md" --plot "$out/$set.svg" >"$out/$set.json"; then
-    cat "$out/$set.md"
-  else
-    failed=1
-  fi
+  OPENBLAS_NUM_THREADS=1 "$program" model eval "${models[@]}" --data "$folder" \
+    --markdown "$out/$set.md" --plot "$out/$set.svg" --figures "$out/$set.json" || failed=1
 done
 if [ "$found" = 0 ]; then
   say "none of tmri, amri and kct is in $data"

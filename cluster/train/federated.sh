@@ -27,8 +27,11 @@ train() {
 
 train pooled &
 pooled=$!
+# A background job does not hear Ctrl-C; with SIGTERM a training writes its checkpoint and ends.
+trap 'kill "$pooled" 2>/dev/null || true; wait "$pooled" 2>/dev/null || true' EXIT
 train clients --clients 3
 wait "$pooled"
+trap - EXIT
 OPENBLAS_NUM_THREADS=1 "$program" model eval "$out"/{pooled,clients}/{clean,adversarial}-16.safetensors \
   --data "$data" --json >"$out/federated.json"
 python3 - "$out/federated.json" <<'END'

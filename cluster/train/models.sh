@@ -35,8 +35,14 @@ train() {
   for stage in clean adversarial; do
     compact=(model compact "$out/$name/$stage"-*.safetensors --data "$data/$set"
       --out "$out/Models/$name-$stage.safetensors")
-    "$SFMEDIR_PROGRAM" "${compact[@]}" >>"$out/$name.txt" ||
-      "$SFMEDIR_PROGRAM" "${compact[@]}" --single >>"$out/$name.txt"
+    local status=0
+    "$SFMEDIR_PROGRAM" "${compact[@]}" >>"$out/$name.txt" 2>&1 || status=$?
+    # 1: codes would change.
+    if [ "$status" = 1 ]; then
+      "$SFMEDIR_PROGRAM" "${compact[@]}" --single >>"$out/$name.txt" 2>&1
+    elif [ "$status" != 0 ]; then
+      return "$status"
+    fi
   done
   printf '%s is trained\n' "$name" >&2
 }
@@ -52,5 +58,11 @@ fi
 data=$1 out=$2
 shift 2
 mkdir -p "$out/Models"
+for name in "$@"; do
+  if [[ " ${names[*]} " != *" $name "* ]]; then
+    printf 'models.sh: there is no %s, only: %s\n' "$name" "${names[*]}" >&2
+    exit 64
+  fi
+done
 if [ $# -gt 0 ]; then names=("$@"); fi
-printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I NAME "$0" --one "$data" "$out" NAME
+printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -n 1 "$0" --one "$data" "$out"

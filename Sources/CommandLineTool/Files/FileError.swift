@@ -27,6 +27,7 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
 
   var advice: String {
     switch number {
+    case _ where operation == "replace": "it is no regular file: give another name"
     case ENOENT, ENOTDIR: "check the path"
     case EACCES, EPERM: "check the permissions of the file and its folder"
     case ENOSPC, EDQUOT: "make room on the disk"

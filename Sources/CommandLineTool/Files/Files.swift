@@ -147,6 +147,15 @@ enum Files {
     try file.commit(replacing: replacing)
   }
 
+  /// Throws where a file of that name could not be written: before hours of work, not after them.
+  static func checkCanWrite(_ path: String) throws(FileError) {
+    var status = stat()
+    if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+      throw FileError("replace", path, number: EEXIST)
+    }
+    _ = try AtomicFile(path)
+  }
+
   static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
   static func isDirectory(_ path: String) -> Bool {

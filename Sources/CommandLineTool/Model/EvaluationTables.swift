@@ -26,7 +26,8 @@ struct EvaluationTables {
     value.map { Units.fixed($0, digits: 3) } ?? "-"
   }
 
-  private static let k = 100
+  /// Of the tables that have one k.
+  static let k = 100
 
   private func heading(_ row: ModelEvalCommand.Row) -> [String] {
     [
@@ -101,52 +102,75 @@ struct EvaluationTables {
   private static let papersKs = [100, 200, 500, 1000]
 
   /// For each split: mAP of clean queries (the paper's Tables 5 to 7), and of clean and attacked ones (8 to 10), by
-  /// training and length of the code.
+  /// training and length of the code; and beside each what pixels and chance find.
   private var papersTables: [Titled] {
     let lengths = Set(rows.map(\.model.configuration.bits)).sorted()
     let columns = lengths.map { Table.Column("\($0) bits", .right) }
-    var splits: [SplitProtocol] = []
-    for row in rows where !splits.contains(row.split) { splits.append(row.split) }
-    let stages: [String] = ["clean", "adversarial"].filter { stage in
-      rows.contains { $0.stage == stage }
-    }
-    if stages.isEmpty { return [] }
-    func cells(
-      _ split: SplitProtocol, _ stage: String, _ k: Int,
-      _ scores: (ModelEvaluation) -> RetrievalScores?
-    ) -> [String] {
-      lengths.map { length in
-        let row = rows.first {
-          $0.split == split && $0.stage == stage && $0.model.configuration.bits == length
-        }
-        return Self.fixed(row.flatMap { scores($0.evaluation) }?.cut(k)?.hashing)
-      }
-    }
     return splits.flatMap { split -> [Titled] in
-      [
+      let own = rows.filter { $0.split == split && Self.isOfThePaper($0) }
+      let stages = Self.stages.filter { stage in own.contains { $0.stage == stage } }
+      if stages.isEmpty { return [] }
+      func cells(
+        _ stage: String?, _ k: Int, _ value: (ModelEvaluation) -> RetrievalScores.Cut?
+      ) -> [String] {
+        lengths.map { length in
+          let row = own.first {
+            (stage == nil || $0.stage == stage) && $0.model.configuration.bits == length
+          }
+          return Self.fixed(row.flatMap { value($0.evaluation) }?.hashing)
+        }
+      }
+      let ks = Self.papersKs
+      func blocks(
+        _ stages: [String?], _ name: (String?) -> String,
+        _ value: @escaping (ModelEvaluation, Int) -> RetrievalScores.Cut?
+      ) -> [[String]] {
+        stages.flatMap { stage in
+          ks.map { k in [name(stage), "\(k)"] + cells(stage, k) { value($0, k) } }
+        }
+      }
+      var tables = [
         Titled(
           title: "\(dataset), \(split.rawValue) split: mAP of clean queries",
           columns: [.init("adversarial training"), .init("top k", .right)] + columns,
-          rows: stages.flatMap { stage -> [[String]] in
-            Self.papersKs.map { k in
-              [stage == "clean" ? "before" : "after", "\(k)"] + cells(split, stage, k) { $0.clean }
-            }
-          }),
-        Titled(
-          title: "\(dataset), \(split.rawValue) split: mAP@\(Self.k) under the targeted attack",
-          columns: [.init("queries"), .init("adversarial training")] + columns,
-          rows: stages.flatMap { stage -> [[String]] in
-            let isAfter = stage == "clean" ? "no" : "yes"
-            return [
-              ["normal", isAfter] + cells(split, stage, Self.k) { $0.clean },
-              ["adversary", isAfter] + cells(split, stage, Self.k) { $0.targeted?.trueLabel },
-            ]
-          }),
+          rows: blocks(stages, { $0 == "clean" ? "before" : "after" }) { $0.clean.cut($1) }
+            + blocks([nil], { _ in "(pixels)" }) { $0.pixels?.cut($1) }
+            + blocks([nil], { _ in "(by chance)" }) { $0.shuffled.cut($1) })
       ]
+      if own.contains(where: { $0.evaluation.targeted != nil }) {
+        let count = own.compactMap { $0.evaluation.targeted?.queries }.max() ?? 0
+        tables.append(
+          Titled(
+            title:
+              "\(dataset), \(split.rawValue) split: mAP@\(Self.k) under the targeted attack, \(Units.count(count, "query", "queries"))",
+            columns: [.init("queries"), .init("adversarial training")] + columns,
+            rows: stages.flatMap { stage -> [[String]] in
+              let isAfter = stage == "clean" ? "no" : "yes"
+              return [
+                ["normal", isAfter]
+                  + cells(stage, Self.k) { ($0.targeted?.clean ?? $0.clean).cut(Self.k) },
+                ["adversary", isAfter]
+                  + cells(stage, Self.k) { $0.targeted?.trueLabel.cut(Self.k) },
+              ]
+            } + [
+              ["normal", "(pixels)"] + cells(nil, Self.k) { $0.pixels?.cut(Self.k) },
+              ["normal", "(by chance)"] + cells(nil, Self.k) { $0.shuffled.cut(Self.k) },
+            ]))
+      }
+      return tables
     }
   }
 
-  /// A column for each k; below the models, for each split, what pixels alone and chance find of clean queries.
+  private static let stages = ["clean", "adversarial"]
+  private static func isOfThePaper(_ row: ModelEvalCommand.Row) -> Bool {
+    row.stage.map { stages.contains($0) } ?? false
+  }
+
+  private var splits: [SplitProtocol] {
+    SplitProtocol.allCases.filter { split in rows.contains { $0.split == split } }
+  }
+
+  /// A column for each k; below the models what pixels alone and chance find of clean queries.
   private func cutTable(
     _ title: String, _ value: KeyPath<RetrievalScores.Cut, Double>,
     cuts: (ModelEvaluation) -> [RetrievalScores.Cut]
@@ -156,18 +180,20 @@ struct EvaluationTables {
       ks.map { k in Self.fixed(cuts.first { $0.k == k }?[keyPath: value]) }
     }
     let models = rows.map { heading($0) + cells(cuts($0.evaluation)) }
-    let baselines = baselines.map { [$0.name, $0.split, "-", "-"] + cells($0.cuts) }
+    let baselines = baselines(rows).map { [$0.name, $0.split, "-", "-"] + cells($0.cuts) }
     return Titled(
       title: "\(dataset): \(title)", columns: Self.head + ks.map { .init("\($0)", .right) },
       rows: models + baselines)
   }
 
-  /// What needs no network, once for each split.
-  private var baselines: [(name: String, split: String, cuts: [RetrievalScores.Cut])] {
-    var found: [(name: String, split: String, cuts: [RetrievalScores.Cut])] = []
-    for row in rows {
+  private typealias Baseline = (name: String, split: String, cuts: [RetrievalScores.Cut])
+
+  /// What needs no training, once for the same pictures: pixels, and the first model's codes exchanged at random.
+  private func baselines(_ rows: [ModelEvalCommand.Row]) -> [Baseline] {
+    var found: [Baseline] = []
+    var known: Set<String> = []
+    for row in rows where known.insert(row.pictures).inserted {
       let split = row.split.rawValue
-      if found.contains(where: { $0.split == split }) { continue }
       if let pixels = row.evaluation.pixels { found.append(("(pixels)", split, pixels.cuts)) }
       found.append(("(by chance)", split, row.evaluation.shuffled.cuts))
     }
@@ -184,6 +210,15 @@ struct EvaluationTables {
         } ?? "")
         + ", classes differ in at least \(ClassCodes.smallestDistance($0.evaluation.classCodes)) bits"
     }
+    var cells: Set<String> = []
+    for row in rows where Self.isOfThePaper(row) {
+      let cell = "\(row.split) \(row.stage ?? "") \(row.model.configuration.bits)"
+      if !cells.insert(cell).inserted {
+        notes.append(
+          "\(row.name), \(row.model.configuration.bits) bits: not in the tables by training, where another one stands"
+        )
+      }
+    }
     if rows.contains(where: { $0.split == .random }) {
       notes.append(
         "the random split leaks: neighbouring slices of one person stand on both sides; read it beside 'pixels'"
@@ -192,50 +227,73 @@ struct EvaluationTables {
     return notes
   }
 
+  private static func cell(_ text: String) -> String {
+    printable(text).replacing("|", with: "\\|")
+  }
+
   var markdown: String {
     var text = ""
     for table in tables {
       text +=
-        "**\(table.title)**\n\n| " + table.columns.map(\.title).joined(separator: " | ") + " |\n|"
+        "**\(table.title)**\n\n| "
+        + table.columns.map { Self.cell($0.title) }.joined(separator: " | ") + " |\n|"
       text += table.columns.map { $0.alignment == .right ? "---:|" : "---|" }.joined() + "\n"
-      for row in table.rows { text += "| " + row.joined(separator: " | ") + " |\n" }
+      for row in table.rows {
+        text += "| " + row.map { Self.cell($0) }.joined(separator: " | ") + " |\n"
+      }
       text += "\n"
     }
-    return text + notes.map { "- \($0)\n" }.joined()
+    return text + notes.map { "- \(printable($0))\n" }.joined()
   }
 
+  /// For each split and kind of training a chart of precision over recall and one of precision over k.
   var svg: String {
+    var charts: [Chart] = []
+    for split in splits {
+      let own = rows.filter { $0.split == split }
+      var stages: [String?] = []
+      for row in own where !stages.contains(row.stage) { stages.append(row.stage) }
+      for stage in stages {
+        charts += self.charts(
+          own.filter { $0.stage == stage },
+          "\(dataset), \(split.rawValue) split" + (stage.map { ", \($0) training" } ?? ""))
+      }
+    }
+    return Chart.page(charts)
+  }
+
+  private func charts(_ rows: [ModelEvalCommand.Row], _ title: String) -> [Chart] {
     var recall = Chart(
-      title: "\(dataset): precision over recall", horizontal: "recall", vertical: "precision")
+      title: "\(title): precision over recall", horizontal: "recall", vertical: "precision")
     var precision = Chart(
-      title: "\(dataset): precision of the first k", horizontal: "k", vertical: "precision")
+      title: "\(title): precision of the first k", horizontal: "k", vertical: "precision")
     for row in rows {
-      let name =
-        "\(row.name), \(row.model.configuration.bits) bits, \(row.split.rawValue)"
+      let name = "\(row.name), \(row.model.configuration.bits) bits"
       recall.add(name, row.evaluation.clean.radii.map { ($0.recall, $0.precision) })
       precision.add(name, row.evaluation.clean.cuts.map { (Double($0.k), $0.precision) })
       if let targeted = row.evaluation.targeted?.trueLabel {
         recall.add(
-          name + ", attacked", targeted.radii.map { ($0.recall, $0.precision) }, isDashed: true)
+          name + ", attacked", targeted.radii.map { ($0.recall, $0.precision) }, as: .dashed)
         precision.add(
-          name + ", attacked", targeted.cuts.map { (Double($0.k), $0.precision) }, isDashed: true)
+          name + ", attacked", targeted.cuts.map { (Double($0.k), $0.precision) }, as: .dashed)
       }
     }
-    for baseline in baselines {
+    for baseline in baselines(rows) {
+      recall.add(baseline.name, baseline.cuts.map { ($0.recall, $0.precision) }, as: .baseline)
       precision.add(
-        "\(baseline.name), \(baseline.split)",
-        baseline.cuts.map { (Double($0.k), $0.precision) }, isDashed: true)
+        baseline.name, baseline.cuts.map { (Double($0.k), $0.precision) }, as: .baseline)
     }
     recall.verticalRange = 0...1
     recall.horizontalRange = 0...1
     precision.verticalRange = 0...1
-    return Chart.page([recall, precision])
+    return [recall, precision]
   }
 
   static func line(_ row: ModelEvalCommand.Row, dataset: String) -> JSONObject {
     let evaluation = row.evaluation
     var line: JSONObject = [
-      "type": "evaluation", "model": .string(row.path), "dataset": .string(dataset),
+      "type": "evaluation", "model": .string(row.path), "model_sha256": .string(row.digest),
+      "dataset": .string(dataset),
       "protocol": .string(row.split.rawValue),
       "stage": .string(row.stage ?? ""),
       "bits": JSONValue(row.model.configuration.bits),

@@ -12,11 +12,11 @@ enum LossCurves {
       let epochs = Dictionary(grouping: log.filter { $0.stage == stage }, by: \.epoch).sorted {
         $0.key < $1.key
       }
-      func add(_ name: String, isDashed: Bool = false, _ term: (EpochReport) -> Double) {
+      func add(_ name: String, as style: Chart.Style = .solid, _ term: (EpochReport) -> Double) {
         let points = epochs.map { epoch, reports in
           (Double(epoch), reports.reduce(0) { $0 + term($1) } / Double(reports.count))
         }
-        if points.contains(where: { $0.1 != 0 }) { chart.add(name, points, isDashed: isDashed) }
+        if points.contains(where: { $0.1 != 0 }) { chart.add(name, points, as: style) }
       }
       add("total") { $0.loss }
       add("original, L_ori") { $0.original }

@@ -16,7 +16,7 @@ struct ModelAttackCommand: ToolCommand {
       EXAMPLE
         sfmedir model attack case.png --model run/adversarial-16.safetensors --data tmri/ --towards glioma --montage attack.png
 
-      JSON: one line with model, image, towards, code, attacked_code, bits_changed, linf, l2, mse, before and \
+      JSON: one line {"type":"attack"} with model, image, towards, code, attacked_code, bits_changed, linf, l2, mse, before and \
       after, lists of {rank, path, class, distance}.
 
       Exit codes: 0 done; 65 bad pictures or models.
@@ -49,6 +49,9 @@ struct ModelAttackCommand: ToolCommand {
   @Option(help: "Of the starting point.") var seed: UInt64 = 5
 
   func validate() throws {
+    guard towards == nil || label == nil else {
+      throw ValidationError("--label says what to lead away from: not with --towards")
+    }
     guard (1...50).contains(k), (1...10_000).contains(steps), radius > 0, radius <= 255 else {
       throw ValidationError("-k is 1 to 50, --steps 1 to 10000, --radius above 0 and at most 255")
     }
@@ -76,31 +79,36 @@ struct ModelAttackCommand: ToolCommand {
         .badInput, "\(model) does not say its split", advice: "say it with --split")
     }
     let folder = try PictureFolder(directory: data, split: split, seed: file.splitSeed)
-    let set = try folder.load(side: file.side)
+    let set = try folder.load(side: file.side, isCancelled: { Interruption.happened })
     let query = try Montages.picture(ofFile: image)
     let pixels = ModelInput.pixels(query, side: file.side)
     let network = try TrainableNetwork(
       configuration: file.configuration, parameters: file.parameters, height: file.side,
-      width: file.side, lanes: ProcessTable.processorCount)
+      width: file.side, lanes: NetworkThreads.count())
     let trainings = folder.trainingImages
     let bits = file.configuration.bits
-    let stored = network.outputs(of: set, images: trainings)
+    let stored = network.outputs(
+      of: set, images: trainings, isCancelled: { Interruption.happened })
     let single = TrainingSet(
       labels: [0], classes: folder.classes, channels: 1, height: file.side, width: file.side
     ) { _, out in _ = out.initialize(from: pixels) }
-    let before = found(network.outputs(of: pixels), stored, trainings, bits)
+    let before = try found(network.outputs(of: pixels), stored, trainings, bits)
     let (goal, direction) = try goal(before.code, folder, stored, trainings, bits)
     var attack = HashAttack()
     (attack.steps, attack.radius) = (steps, Float(radius / 255))
     let moved = attack.run(
-      against: network, on: single, images: [0], codes: [goal], direction: direction, seed: seed)
-    let after = found(network.outputs(of: moved), stored, trainings, bits)
+      against: network, on: single, images: [0], codes: [goal], direction: direction, seed: seed,
+      isCancelled: { Interruption.happened })
+    if Interruption.happened { throw CancellationError() }
+    let after = try found(network.outputs(of: moved), stored, trainings, bits)
     try report(before, after, pixels: pixels, moved: moved, folder, query, file.side, output)
   }
 
   private func found(
     _ outputs: [Float], _ stored: [Float], _ trainings: [Int], _ bits: Int
-  ) -> Found {
+  ) throws -> Found {
+    try ModelFile.checkAreNumbers(outputs)
+    try ModelFile.checkAreNumbers(stored)
     let code = HashCode(outputs: outputs)
     let distances = trainings.indices.map { at in
       (
@@ -151,7 +159,8 @@ struct ModelAttackCommand: ToolCommand {
         })
     }
     output.emit([
-      "model": .string(model), "image": .string(image), "towards": .string(towards ?? ""),
+      "type": "attack", "model": .string(model), "image": .string(image),
+      "towards": .string(towards ?? ""),
       "code": .string(before.code.description), "attacked_code": .string(after.code.description),
       "bits_changed": JSONValue(changed), "linf": .number(largest),
       "l2": .number(square.squareRoot()), "mse": .number(square / Double(differences.count)),
@@ -167,7 +176,9 @@ struct ModelAttackCommand: ToolCommand {
       let picture = folder.pictures[result.picture]
       return ["\(folder.classes[picture.label])  \(picture.path)", "\(result.distance)"]
     }
-    for rank in 0..<k { table.add(["\(rank + 1)"] + cell(before, rank) + cell(after, rank)) }
+    for rank in 0..<max(before.results.count, after.results.count) {
+      table.add(["\(rank + 1)"] + cell(before, rank) + cell(after, rank))
+    }
     output.print(table)
     output.print(
       "code \(before.code) became \(after.code): \(Units.count(changed, "bit")) changed; no pixel by more than "

@@ -19,7 +19,7 @@ struct ModelCompactCommand: ToolCommand {
         sfmedir model compact run/adversarial-*.safetensors --data tmri/ --out all.safetensors
         sfmedir model compact all.safetensors --bits 32 --data tmri/ --out small-32.safetensors
 
-      JSON: one line with models, heads, path, size_bytes, compact_size_bytes, pictures, changed (pictures with another \
+      JSON: one line {"type":"compact"} with models, heads, path, size_bytes, compact_size_bytes, pictures, changed (pictures with another \
       code), largest_output_change, written.
 
       Exit codes: 0 written; 1 codes would change; 65 bad pictures or model.
@@ -30,6 +30,9 @@ struct ModelCompactCommand: ToolCommand {
   var models: [String]
   @Option(help: ArgumentHelp("The folder of pictures.", valueName: "dir"), completion: .directory)
   var data: String
+  @Option(
+    help: "Which split of the folder to take: all pictures are compared (default: as trained).")
+  var split: SplitProtocol?
   @Option(help: ArgumentHelp("The file to write.", valueName: "file")) var out: String
   @Option(help: ArgumentHelp("Take codes of this length alone.", valueName: "count"))
   var bits: Int?
@@ -51,23 +54,27 @@ struct ModelCompactCommand: ToolCommand {
   }
 
   private func compact(_ output: Output) throws -> ExitStatus {
+    try Files.checkCanWrite(out)
+    var sizeBytes = 0
     let file = try ModelFile.joined(
       models.map { path in
-        let model = try bits.map { try ModelFile.read(path, bits: $0) } ?? ModelFile.read(path)
-        try model.head(0).checkMakesCodes()
-        return model
+        let bytes = try Files.contents(of: path, limitBytes: ModelFile.maximumBytes)
+        sizeBytes += bytes.count
+        let model = try ModelFile.read(bytes: bytes, path)
+        let chosen = try bits.map { try model.only(bits: $0, path) } ?? model
+        try chosen.head(0).checkMakesCodes()
+        return chosen
       })
     let folder = try PictureFolder(
-      directory: data, split: file.split ?? .random, seed: file.splitSeed)
+      directory: data, split: split ?? file.split ?? .random, seed: file.splitSeed)
+    let set = try folder.load(side: file.side, isCancelled: { Interruption.happened })
     let compact = try CompactModel(
-      file, precision: single ? .single : .half, comparedOn: try folder.load(side: file.side), lanes: ProcessTable.processorCount)
+      file, precision: single ? .single : .half, comparedOn: set, lanes: NetworkThreads.count(),
+      isCancelled: { Interruption.happened })
     let isWritten = compact.changed.count <= allow
     if isWritten { try Files.write(compact.bytes, to: out) }
-    let sizeBytes = try models.reduce(0) { sum, path in
-      sum + (try Files.contents(of: path, limitBytes: ModelFile.maximumBytes).count)
-    }
     output.emit([
-      "models": .array(models.map { .string($0) }),
+      "type": "compact", "models": .array(models.map { .string($0) }),
       "heads": .array(file.heads.map { JSONValue($0) }), "path": .string(out),
       "size_bytes": JSONValue(sizeBytes),
       "compact_size_bytes": JSONValue(compact.bytes.count),
@@ -80,10 +87,13 @@ struct ModelCompactCommand: ToolCommand {
         + "of \(Units.count(compact.pictures, "picture")) \(compact.changed.count) have another code, "
         + "no output changed by more than \(Units.fixed(Double(compact.largestChange), digits: 4))")
     guard !isWritten else { return .success }
-    for image in compact.changed.prefix(5) { output.print("  \(folder.pictures[image].path)") }
+    for image in compact.changed.prefix(5) {
+      output.print("  \(printable(folder.pictures[image].path))")
+    }
     throw CommandFailure(
       .someFailed,
       "\(Units.count(compact.changed.count, "code")) would change: nothing was written",
-      advice: "keep the model in single precision, with --single, or write it nevertheless, with --allow")
+      advice:
+        "keep the model in single precision, with --single, or write it nevertheless, with --allow")
   }
 }

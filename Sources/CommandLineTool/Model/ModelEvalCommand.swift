@@ -21,11 +21,11 @@ struct ModelEvalCommand: ToolCommand {
         sfmedir model eval run/clean-16.safetensors --data tmri/ --json
 
       JSON: a line {"type":"evaluation"} for each model with model, dataset, protocol, stage, bits, \
-      database, queries (how many), map_at_100, map_at_1000, adversarial_map_at_100 (under the \
+      database, queries (how many), model_sha256, map_at_100, map_at_1000, adversarial_map_at_100 (under the \
       targeted attack, by the true label), targeted_map_at_100 (by the label that the attacker wanted), \
       nontargeted_map_at_100, the same with _retrieval (divided as information retrieval does) and \
       _tie_aware, shuffled_map_at_100, pixel_accuracy, pixel_map_at_100, attack_linf, attack_l2, attack_mse, \
-      nontargeted_linf, nontargeted_l2, nontargeted_mse, attack_steps, attack_radius, attack_seed, \
+      nontargeted_linf, nontargeted_l2, nontargeted_mse, attacked_queries (how many), attack_steps, attack_radius, attack_seed, \
       smallest_class_distance, cuts, adversarial_cuts, pixel_cuts, shuffled_cuts (for each k: k, precision, recall, \
       map), radii, adversarial_radii (for each Hamming radius: radius, precision, recall).
 
@@ -51,6 +51,9 @@ struct ModelEvalCommand: ToolCommand {
   @Option(
     help: ArgumentHelp("Write precision over recall and over k there, as SVG.", valueName: "file"))
   var plot: String?
+  @Option(
+    help: ArgumentHelp("Write the lines of --json there, whatever is printed.", valueName: "file"))
+  var figures: String?
   @Option(help: "Of the attackers' wishes and starting points.") var seed: UInt64 = 5
   @Option(help: ArgumentHelp("Threads (default: one a core).", valueName: "count"))
   var threads: Int?
@@ -59,7 +62,9 @@ struct ModelEvalCommand: ToolCommand {
     guard (0...10_000).contains(attackSteps), (attackQueries ?? 1) > 0 else {
       throw ValidationError("--attack-steps is 0 to 10000, --attack-queries 1 or more")
     }
-    guard (1...64).contains(threads ?? 1) else { throw ValidationError("--threads is 1 to 64") }
+    guard NetworkThreads.accepted.contains(threads ?? 1) else {
+      throw ValidationError("--threads is 1 to 64")
+    }
     guard bits.map({ NumberList.numbers($0) != nil }) ?? true else {
       throw ValidationError("--bits is a list of numbers, not '\(bits ?? "")'")
     }
@@ -67,9 +72,13 @@ struct ModelEvalCommand: ToolCommand {
 
   struct Row: Sendable {
     var path: String
+    /// The head whose codes were measured, and the file that it stands in.
     var model: ModelFile
+    var digest: String
     var split: SplitProtocol
     var evaluation: ModelEvaluation
+    /// Rows of the same pictures have this in common.
+    var pictures: String
     var stage: String? { model.metadata[ModelFile.Field.stage] }
     var name: String {
       let name = Files.lastComponent(of: path)
@@ -80,7 +89,11 @@ struct ModelEvalCommand: ToolCommand {
   func execute(_ output: Output) async throws -> ExitStatus {
     do {
       let rows = try await Heavy.run { try evaluate(output) }
-      let tables = EvaluationTables(rows, dataset: Files.lastComponent(of: Files.absolute(data)))
+      if let figures {
+        let lines = rows.map { JSONValue.object(EvaluationTables.line($0, dataset: dataset)).text }
+        try Files.write([UInt8](lines.map { $0 + "\n" }.joined().utf8), to: figures)
+      }
+      let tables = EvaluationTables(rows, dataset: dataset)
       for table in tables.tables {
         output.print()
         output.print(output.styled(table.title, .bold))
@@ -95,6 +108,8 @@ struct ModelEvalCommand: ToolCommand {
     }
   }
 
+  private var dataset: String { Files.lastComponent(of: Files.absolute(data)) }
+
   /// Pictures of one split, and what they find without a network.
   private struct Pictures {
     var folder: PictureFolder
@@ -102,12 +117,25 @@ struct ModelEvalCommand: ToolCommand {
     var nearest: NearestPixels?
   }
 
-  private func evaluate(_ output: Output) throws -> [Row] {
-    var rows: [Row] = []
-    var known: [String: Pictures] = [:]
+  /// What is asked for, checked before anything is measured.
+  private struct Task {
+    var path: String
+    var digest: String
+    var file: ModelFile
+    var lengths: [Int]
+    var split: SplitProtocol
+    var key: String { "\(split.rawValue) \(file.splitSeed) \(file.side)" }
+  }
+
+  private func tasks(_ output: Output) throws -> [Task] {
+    for path in [markdown, plot, figures].compactMap({ $0 }) { try Files.checkCanWrite(path) }
     let wanted = bits.flatMap { NumberList.numbers($0) }
-    for path in models {
-      let file = try ModelFile.read(path)
+    let tasks = try models.map { path -> Task in
+      let bytes = try Files.contents(of: path, limitBytes: ModelFile.maximumBytes)
+      let file = try ModelFile.read(bytes: bytes, path)
+      do { try file.head(0).checkMakesCodes() } catch {
+        throw CommandFailure(.badInput, "\(path): \(error)")
+      }
       let lengths = file.heads.filter { wanted?.contains($0) ?? true }
       if lengths.isEmpty {
         output.remark("\(path) makes codes of \(file.lengths), none of them asked for")
@@ -117,54 +145,147 @@ struct ModelEvalCommand: ToolCommand {
           .badInput, "\(path) does not say which split it was trained on",
           advice: "say which with --split")
       }
-      if let own = file.split, own != split {
-        output.remark(
-          "\(path) was trained on the \(own.rawValue) split: by the other one it is asked for pictures that it has learned"
-        )
-      }
-      let key = "\(split.rawValue) \(file.splitSeed) \(file.side)"
-      var pictures = try known[key] ?? load(file, split, output)
-      for length in lengths {
+      return Task(
+        path: path, digest: sha256(bytes).hex, file: file, lengths: lengths, split: split)
+    }
+    if tasks.allSatisfy(\.lengths.isEmpty) {
+      throw CommandFailure(.badInput, "no model makes codes of \(bits ?? "") bits")
+    }
+    return tasks
+  }
+
+  private func evaluate(_ output: Output) throws -> [Row] {
+    var rows: [Row] = []
+    var known: [String: Pictures] = [:]
+    for task in try tasks(output) where !task.lengths.isEmpty {
+      var pictures = try known[task.key] ?? load(task, output)
+      for remark in remarks(task, pictures) { output.remark("\(task.path): \(printable(remark))") }
+      for length in task.lengths {
         if Interruption.happened { throw CancellationError() }
-        guard let model = try file.head(bits: length) else { continue }
-        try model.checkMakesCodes()
+        guard let model = try task.file.head(bits: length) else { continue }
+        let line = AttackLine(output)
         var options = options
         options.measuresPixels = pictures.nearest == nil
+        options.attackProgress = { line.show($0) }
         var evaluation = try ModelEvaluation(
           model, set: pictures.set, folder: pictures.folder, options: options
-        ) { output.remark("\(path), \(length) bits: \($0)") }
+        ) { line.begin("\(task.path), \(length) bits: \($0)") }
+        line.end()
         pictures.nearest = evaluation.pixels ?? pictures.nearest
         evaluation.pixels = pictures.nearest
-        let row = Row(path: path, model: model, split: split, evaluation: evaluation)
-        output.emit(
-          EvaluationTables.line(row, dataset: Files.lastComponent(of: Files.absolute(data))))
+        let row = Row(
+          path: task.path, model: model, digest: task.digest, split: task.split,
+          evaluation: evaluation, pictures: task.key)
+        output.emit(EvaluationTables.line(row, dataset: dataset))
         rows.append(row)
       }
-      known[key] = pictures
-    }
-    if rows.isEmpty {
-      throw CommandFailure(.badInput, "no model makes codes of \(bits ?? "") bits")
+      known[task.key] = pictures
     }
     return rows
   }
 
-  private func load(
-    _ model: ModelFile, _ split: SplitProtocol, _ output: Output
-  ) throws -> Pictures {
-    let folder = try PictureFolder(directory: data, split: split, seed: model.splitSeed)
+  private func load(_ task: Task, _ output: Output) throws -> Pictures {
+    let folder = try PictureFolder(
+      directory: data, split: task.split, seed: task.file.splitSeed)
     if let remark = folder.splitRemark { output.remark(remark) }
-    return Pictures(folder: folder, set: try folder.load(side: model.side))
+    return Pictures(
+      folder: folder,
+      set: try folder.load(side: task.file.side, isCancelled: { Interruption.happened }))
+  }
+
+  /// Why figures may not mean what they seem to.
+  private func remarks(_ task: Task, _ pictures: Pictures) -> [String] {
+    let (file, folder) = (task.file, pictures.folder)
+    var remarks: [String] = []
+    if let own = file.split, own != task.split {
+      remarks.append(
+        "it was trained on the \(own.rawValue) split: by the other one it is asked for pictures that it has learned"
+      )
+    } else if let own = file.metadata[ModelFile.Field.splitDigest], own != folder.splitDigest {
+      remarks.append(
+        "it was trained on other pictures, or on another split of them: it may be asked for what it has learned"
+      )
+    }
+    if let own = file.metadata[ModelFile.Field.dataset], own != dataset {
+      remarks.append("it was trained on '\(own)', and this is '\(dataset)'")
+    }
+    if !file.classes.isEmpty && file.classes != folder.classes {
+      remarks.append(
+        "it was trained to tell \(file.classes.joined(separator: ", ")) apart, and these are "
+          + folder.classes.joined(separator: ", "))
+    }
+    let learned = Set(folder.trainingImages.map { folder.pictures[$0].label })
+    for (number, name) in folder.classes.enumerated() where !learned.contains(number) {
+      remarks.append("'\(name)' has test pictures only: nothing relevant can be found for them")
+    }
+    if folder.trainingImages.count < EvaluationTables.k {
+      remarks.append(
+        "the database has \(folder.trainingImages.count) pictures: figures at more are of all of them"
+      )
+    }
+    return remarks
   }
 
   private var options: ModelEvaluation.Options {
     var options = ModelEvaluation.Options()
     options.seed = seed
-    options.lanes = threads ?? min(64, ProcessTable.processorCount)
+    options.lanes = NetworkThreads.count(threads)
     options.attackedQueries = attackQueries
     options.attack?.steps = attackSteps
     if attackSteps == 0 { options.attack = nil }
     options.isCancelled = { Interruption.happened }
     return options
+  }
+}
+
+/// How far an attack is: on a terminal all the time, elsewhere a line each half minute.
+private final class AttackLine: Sendable {
+  private struct State {
+    var title = ""
+    var lastDraw: UInt64 = 0
+    var isDrawn = false
+  }
+
+  private let output: Output
+  private let clock = SystemClock()
+  private let state = Locked(State())
+  private static let (drawNanoseconds, lineNanoseconds): (UInt64, UInt64) = (
+    200_000_000, 30_000_000_000
+  )
+
+  init(_ output: Output) { self.output = output }
+
+  func begin(_ title: String) {
+    end()
+    output.remark(title)
+    state.withLock {
+      $0.title = title
+      $0.lastDraw = clock.monotonicNanoseconds()
+    }
+  }
+
+  func show(_ done: Double) {
+    if output.json { return }
+    let now = clock.monotonicNanoseconds()
+    state.withLock { state in
+      let wait = output.errorIsTerminal ? Self.drawNanoseconds : Self.lineNanoseconds
+      guard now - state.lastDraw > wait else { return }
+      state.lastDraw = now
+      let line = "\(state.title), \(Int(100 * done)) %"
+      if output.errorIsTerminal {
+        state.isDrawn = true
+        output.writeProgress("\r\u{1B}[K" + String(line.prefix(max(0, output.terminalWidth - 1))))
+      } else {
+        output.remark(line)
+      }
+    }
+  }
+
+  func end() {
+    state.withLock { state in
+      if state.isDrawn { output.writeProgress("\r\u{1B}[K") }
+      state.isDrawn = false
+    }
   }
 }
 

@@ -11,7 +11,7 @@ struct ModelInfoCommand: ToolCommand {
       EXAMPLE
         sfmedir model info Models/default.safetensors
 
-      JSON: one line with path, sha256 (the model's version), size_bytes, channels, side, depths, dims, bits (outputs), \
+      JSON: one line {"type":"model_info"} with path, sha256 (the model's version), size_bytes, channels, side, depths, dims, bits (outputs), \
       heads (lengths of codes), parameters, mega_multiply_adds (of a picture), dataset, protocol, stage, classes, training, metadata.
 
       Exit codes: 0 it is a model; 65 it is none.
@@ -22,7 +22,7 @@ struct ModelInfoCommand: ToolCommand {
 
   func execute(_ output: Output) async throws -> ExitStatus {
     let bytes = try Files.contents(of: model, limitBytes: ModelFile.maximumBytes)
-    let file = try ModelFile.read(model)
+    let file = try ModelFile.read(bytes: bytes, model)
     let configuration = file.configuration
     let operations = configuration.multiplyAdds(height: file.side, width: file.side)
     let field = ModelFile.Field.self
@@ -31,7 +31,7 @@ struct ModelInfoCommand: ToolCommand {
       metadata[name] = .string(value)
     }
     output.emit([
-      "path": .string(model), "sha256": .string(sha256(bytes).hex),
+      "type": "model_info", "path": .string(model), "sha256": .string(sha256(bytes).hex),
       "size_bytes": JSONValue(bytes.count), "channels": JSONValue(configuration.channels),
       "side": JSONValue(file.side), "depths": .array(configuration.depths.map { JSONValue($0) }),
       "dims": .array(configuration.dims.map { JSONValue($0) }),
@@ -69,7 +69,7 @@ struct ModelInfoCommand: ToolCommand {
     output.print(table)
     if let training = file.metadata[field.training] {
       output.print()
-      output.print("sfmedir model train \(training)")
+      output.print("sfmedir model train \(printable(training))")
     }
     return .success
   }

@@ -98,7 +98,9 @@ struct ModelTrainCommand: ToolCommand {
     else {
       throw ValidationError("--epochs and --adversarial-epochs are 0 or more, and not both 0")
     }
-    guard (1...64).contains(threads ?? 1) else { throw ValidationError("--threads is 1 to 64") }
+    guard NetworkThreads.accepted.contains(threads ?? 1) else {
+      throw ValidationError("--threads is 1 to 64")
+    }
     guard (0.01...1e6).contains(minutes ?? 1) else {
       throw ValidationError("--minutes is 0.01 to 1000000")
     }
@@ -131,7 +133,7 @@ struct ModelTrainCommand: ToolCommand {
     var plan = TrainingPlan(configuration: configuration, side: size, stages: stages)
     plan.seed = seed
     plan.layerScale = Float(learning.layerScale)
-    plan.lanes = threads ?? min(64, ProcessTable.processorCount)
+    plan.lanes = NetworkThreads.count(threads)
     federation.apply(to: &plan)
     return plan
   }
@@ -162,21 +164,28 @@ struct ModelTrainCommand: ToolCommand {
     let folder = try PictureFolder(directory: data, split: split, seed: seed)
     output.remark(
       "\(data): \(folder.trainingImages.count) pictures to learn from, "
-        + "\(folder.testImages.count) to test with, \(folder.classes.joined(separator: ", "))")
+        + "\(folder.testImages.count) to test with, "
+        + printable(folder.classes.joined(separator: ", ")))
     if let remark = folder.splitRemark { output.remark(remark) }
-    let set = try folder.load(side: size)
+    if let plot { try Files.checkCanWrite(plot) }
+    let set = try folder.load(side: size, isCancelled: { Interruption.happened })
     let runFolder = try RunFolder(path: out)
     let parameters =
       try `init`.map {
         try ModelFile.read($0).adapted(
-          to: plan.configuration, layerScale: plan.layerScale, seed: seed)
+          to: plan.configuration, heads: plan.stages[0].recipe.heads, layerScale: plan.layerScale,
+          seed: seed)
       }
       ?? ConvNeXt.initialParameters(
         plan.configuration, layerScale: plan.layerScale, seed: seed)
     let run = try TrainingRun(
       plan: plan, description: description(plan), set: set, images: folder.trainingImages,
       parameters: parameters, folder: runFolder, resumes: resume)
-    if run.hasBegun { output.remark("going on from \(runFolder.checkpointPath)") }
+    if run.isFinished {
+      output.remark("\(runFolder.checkpointPath) is of a training that has finished: nothing to do")
+    } else if run.hasBegun {
+      output.remark("going on from \(runFolder.checkpointPath)")
+    }
     let progress = TrainingLine(output)
     let deadline = minutes.map { SystemClock().monotonicNanoseconds() + UInt64($0 * 60e9) }
     let outcome = try run.run(
@@ -212,6 +221,7 @@ struct ModelTrainCommand: ToolCommand {
         ModelFile.Field.side: "\(size)", ModelFile.Field.classes: classes,
         ModelFile.Field.dataset: Files.lastComponent(of: Files.absolute(data)),
         ModelFile.Field.split: split.rawValue, ModelFile.Field.splitSeed: "\(seed)",
+        ModelFile.Field.splitDigest: folder.splitDigest,
         ModelFile.Field.stage: stage.name,
         ModelFile.Field.training: description(plan),
         ModelFile.Field.preprocessing:
@@ -220,10 +230,10 @@ struct ModelTrainCommand: ToolCommand {
     for (index, bits) in stage.recipe.heads.enumerated() {
       let model = try whole.head(index)
       let name = "\(stage.name)-\(bits).safetensors"
-      try runFolder.write(try model.encoded(precision: .single), to: name)
       var options = ModelEvaluation.Options()
       (options.attack, options.measuresPixels, options.lanes) = (nil, false, plan.lanes)
       let scores = try ModelEvaluation(model, set: set, folder: folder, options: options).clean
+      try runFolder.write(try model.encoded(precision: .single), to: name)
       output.print(
         "\(out)/\(name)  mAP@100 \(Units.fixed(scores.cut(100)?.hashing ?? 0, digits: 3)) "
           + "(as information retrieval counts \(Units.fixed(scores.cut(100)?.retrieval ?? 0, digits: 3)))"

@@ -2,10 +2,18 @@ import Foundation
 
 /// A chart of lines as SVG 1.1, with axes, a grid and a legend; nothing in it depends on fonts that a viewer may lack.
 public struct Chart: Sendable {
+  public enum Style: Sendable {
+    case solid
+    /// Of the colour of the solid line before it.
+    case dashed
+    /// Grey and dotted: what others are to be compared with.
+    case baseline
+  }
+
   public struct Series: Sendable {
     public let name: String
     public let points: [(x: Double, y: Double)]
-    public let isDashed: Bool
+    public let style: Style
   }
 
   public let title: String
@@ -31,10 +39,10 @@ public struct Chart: Sendable {
 
   /// Points that are no numbers are left out.
   public mutating func add(
-    _ name: String, _ points: [(Double, Double)], isDashed: Bool = false
+    _ name: String, _ points: [(Double, Double)], as style: Style = .solid
   ) {
     let known = points.filter { $0.0.isFinite && $0.1.isFinite }.map { (x: $0.0, y: $0.1) }
-    series.append(Series(name: name, points: known, isDashed: isDashed))
+    series.append(Series(name: name, points: known, style: style))
   }
 
   private var height: Double {
@@ -88,7 +96,9 @@ public struct Chart: Sendable {
   }
 
   private static func escaped(_ text: String) -> String {
-    text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
+    // XML has no place for control characters.
+    printable(text).replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(
+      ">", with: "&gt;")
   }
 
   private var body: String {
@@ -131,9 +141,7 @@ public struct Chart: Sendable {
     out += text(Self.left + plotWidth, bottom + 36, "end", horizontal)
     out += text(Self.left, 36, "start", vertical, " fill=\"#444\"")
     for (index, line) in series.enumerated() {
-      // Colours go by pairs where a dashed line belongs to the one before.
-      let colour = Self.colours[colourNumber(index) % Self.colours.count]
-      let dash = line.isDashed ? " stroke-dasharray=\"5 4\"" : ""
+      let (colour, dash) = look(index)
       let points = line.points.map { place($0) }.map { "\($0.0),\($0.1)" }
       out +=
         "<polyline points=\"\(points.joined(separator: " "))\" fill=\"none\" stroke=\"\(colour)\" "
@@ -146,7 +154,17 @@ public struct Chart: Sendable {
     return out
   }
 
-  private func colourNumber(_ index: Int) -> Int {
-    series[...index].count { !$0.isDashed } - 1 + (series[0].isDashed ? 1 : 0)
+  private static let greys = ["#666666", "#AAAAAA"]
+
+  /// Colour and dashes of a line.
+  private func look(_ index: Int) -> (colour: String, dash: String) {
+    let before = series[...index]
+    if series[index].style == .baseline {
+      let number = before.count { $0.style == .baseline } - 1
+      return (Self.greys[number % Self.greys.count], " stroke-dasharray=\"2 3\"")
+    }
+    let number = max(0, before.count { $0.style == .solid } - 1)
+    let colour = Self.colours[number % Self.colours.count]
+    return (colour, series[index].style == .dashed ? " stroke-dasharray=\"5 4\"" : "")
   }
 }

@@ -19,6 +19,8 @@ public struct ConvNeXtConfiguration: Hashable, Sendable {
   static let maximumDepth = 64
   static let maximumWidth = 4096
   static let maximumOutputs = 1 << 15
+  /// Parameters, before anything is allocated for them: a published ConvNeXt-L has 198 million.
+  static let maximumParameters = 1 << 28
 
   public init(channels: Int, depths: [Int], dims: [Int], bits: Int) throws(ConvNeXtError) {
     func check(_ holds: Bool, _ reason: String) throws(ConvNeXtError) {
@@ -34,6 +36,18 @@ public struct ConvNeXtConfiguration: Hashable, Sendable {
     self.depths = depths
     self.dims = dims
     self.bits = bits
+    try check(
+      roughParameterCount <= Self.maximumParameters, "about \(roughParameterCount) parameters")
+  }
+
+  /// Of kernels and matrices.
+  private var roughParameterCount: Int {
+    var count = 16 * channels * dims[0] + dims[Self.stageCount - 1] * bits
+    for (stage, width) in dims.enumerated() {
+      count += depths[stage] * (8 * width * width + 49 * width)
+      if stage > 0 { count += 4 * dims[stage - 1] * width }
+    }
+    return count
   }
 
   /// The same trunk with another number of outputs.

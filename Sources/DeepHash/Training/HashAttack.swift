@@ -95,6 +95,15 @@ public struct HashAttack: Sendable, Equatable {
   /// Images of one pass.
   private static let passImages = 16
 
+  /// How often ``run(against:on:images:codes:direction:seed:isCancelled:)`` goes through its steps: for some images at a
+  /// time.
+  public func passes(of images: Int, lanes: Int) -> Int {
+    (0..<lanes).reduce(0) { sum, lane in
+      let share = Lane.share(of: images, lane: lane, lanes: lanes).count
+      return sum + (share + Self.passImages - 1) / Self.passImages
+    }
+  }
+
   /// A point anywhere within the radius.
   static func start(
     _ clean: UnsafePointer<Float>, _ out: UnsafeMutablePointer<Float>, count: Int, radius: Float,

@@ -280,6 +280,14 @@ public final class HashTrainer {
     return Step(terms: terms, gradientNorm: norm, rate: rate)
   }
 
+  /// Whether the network still gives numbers, which the step that has changed it last could not see.
+  public func checkGivesNumbers(epoch: Int) throws(TrainingError) {
+    let outputs = network.outputs(of: set, images: Array(images.prefix(recipe.batchSize)))
+    if !outputs.allSatisfy(\.isFinite) {
+      throw .notFinite(what: "network's output", epoch: epoch, batch: nil)
+    }
+  }
+
   private func addProximity(_ gradient: UnsafeMutablePointer<Float>) {
     let (values, mu) = (network.network.values.pointer, Float(recipe.proximity))
     for at in origin.indices { gradient[at] += mu * (values[at] - origin[at]) }

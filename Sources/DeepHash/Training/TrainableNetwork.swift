@@ -120,9 +120,12 @@ public final class TrainableNetwork: @unchecked Sendable {
   }
 
   /// Outputs of pictures of a set: [picture][l].
-  public func outputs(of set: TrainingSet, images: [Int]) -> [Float] {
+  /// - Parameter isCancelled: asked now and then; what then comes back is of no use.
+  public func outputs(
+    of set: TrainingSet, images: [Int], isCancelled: @Sendable () -> Bool = { false }
+  ) -> [Float] {
     checkFits(set)
-    return outputs(count: images.count) { number, out in
+    return outputs(count: images.count, isCancelled: isCancelled) { number, out in
       out.update(from: set.image(images[number]), count: imageElements)
     }
   }
@@ -145,17 +148,20 @@ public final class TrainableNetwork: @unchecked Sendable {
   }
 
   private func outputs(
-    count: Int, image: @Sendable (Int, UnsafeMutablePointer<Float>) -> Void
+    count: Int, isCancelled: @Sendable () -> Bool = { false },
+    image: @Sendable (Int, UnsafeMutablePointer<Float>) -> Void
   ) -> [Float] {
     let bits = configuration.bits
     return [Float](unsafeUninitializedCapacity: count * bits) { out, written in
       written = count * bits
       guard let base = out.baseAddress else { return }
+      out.initialize(repeating: 0)
       let results = SharedMemory(base)
       Lane.inParallel(laneCount) { [self] number in
         let lane = lanes[number]
         let share = Lane.share(of: count, lane: number, lanes: laneCount)
         for first in stride(from: share.lowerBound, to: share.upperBound, by: Self.passImages) {
+          if isCancelled() { return }
           let range = first..<min(first + Self.passImages, share.upperBound)
           let images = lane.scratch(Scratch.images, count: range.count * imageElements)
           for (at, number) in range.enumerated() { image(number, images + at * imageElements) }

@@ -48,9 +48,10 @@ public struct TrainingRecipe: Sendable {
 
 /// Why training cannot go on.
 public enum TrainingError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// A loss or a gradient is not a number, or infinite.
-  case notFinite(what: String, epoch: Int, batch: Int)
+  /// A loss, a gradient or an output is not a number, or infinite.
+  case notFinite(what: String, epoch: Int, batch: Int?)
   case tooFewImages(count: Int, batchSize: Int)
+  case clientWithTooFewImages(client: Int, count: Int, batchSize: Int)
   case classWithoutImages(String)
   case oneClass
   /// There are not so many codes of that length.
@@ -59,10 +60,13 @@ public enum TrainingError: Error, Sendable, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .notFinite(let what, let epoch, let batch):
-      "the \(what) is not a finite number at epoch \(epoch + 1), batch \(batch + 1): "
+      "the \(what) is not a finite number at epoch \(epoch + 1)\(batch.map { ", batch \($0 + 1)" } ?? ""): "
         + "a smaller learning rate may help"
     case .tooFewImages(let count, let batchSize):
       "\(count) training pictures do not fill one batch of \(batchSize)"
+    case .clientWithTooFewImages(let client, let count, let batchSize):
+      "the \(count) training pictures of client \(client + 1) do not fill one batch of \(batchSize): "
+        + "fewer clients, smaller batches or less label skew may help"
     case .classWithoutImages(let name): "there is no training picture of the class \(name)"
     case .tooManyClasses(let count, let bits):
       "codes of \(bits) bits cannot tell \(count) classes apart"
