@@ -6,7 +6,7 @@ internal import CKernels
 public struct NearestPixels: Sendable {
   /// Share of queries whose nearest picture is of their class.
   public private(set) var accuracy = 0.0
-  /// As of codes; distances of pixels have no ties.
+  /// As of codes. Pictures that are equal in every pixel aside, distances have no ties: tie-aware means as ranked.
   public private(set) var cuts: [RetrievalScores.Cut]
 
   public func cut(_ k: Int) -> RetrievalScores.Cut? { cuts.first { $0.k == k } }
