@@ -53,6 +53,12 @@ enum TestPNG {
         continue
       }
     }
+    // Outputs that are codes of 8 and of 24 bits are no code of 32.
+    let several = TestImages.modelFile(bits: 32, metadata: ["heads": "[8, 24]"])
+    let refused = #expect(throws: HashModelError.self) {
+      try HashModel(safetensors: several, name: "m")
+    }
+    #expect(refused?.description.contains("[8, 24]") == true)
     let cut = Array(TestImages.modelFile.dropLast(4))
     #expect(throws: HashModelError.self) { try HashModel(safetensors: cut, name: "cut") }
   }

@@ -47,7 +47,9 @@ public enum TestImages {
   /// The model file of a small network with random weights and 16-bit codes.
   public static let modelFile: [UInt8] = modelFile(bits: 16)
 
-  public static func modelFile(bits: Int, channels: Int = 1) -> [UInt8] {
+  public static func modelFile(
+    bits: Int, channels: Int = 1, metadata: [String: String] = [:]
+  ) -> [UInt8] {
     do {
       let configuration = try ConvNeXtConfiguration(
         channels: channels, depths: [1, 1, 1, 1], dims: [8, 8, 16, 16], bits: bits)
@@ -57,7 +59,7 @@ public enum TestImages {
         Float(Int64(entropy.next() % 2001)) / 2000 - 0.5
       }
       let network = try ConvNeXt(configuration: configuration, parameters: parameters)
-      return try network.safetensors()
+      return try network.safetensors(metadata: metadata)
     } catch {
       preconditionFailure("the test model could not be made: \(error)")
     }

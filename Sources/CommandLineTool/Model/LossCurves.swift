@@ -23,6 +23,11 @@ enum LossCurves {
       add("adversarial, L_adl") { $0.adversarial }
       add("quantization, L_quant") { $0.quantization }
       add("balance of bits, L_bit") { $0.balance }
+      // From zero, where no term is below it, so that heights can be compared.
+      let values = chart.series.flatMap { $0.points.map(\.y) }
+      if let highest = values.max(), highest > 0, values.allSatisfy({ $0 >= 0 }) {
+        chart.verticalRange = 0...highest
+      }
       return chart
     }
     return Chart.page(charts)
