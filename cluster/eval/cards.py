@@ -9,6 +9,7 @@ import json
 import pathlib
 import struct
 import sys
+import textwrap
 
 SETS = {
     "tmri": {
@@ -78,6 +79,14 @@ def hours(run):
     return json.loads(last)["seconds"] / 3600
 
 
+def begun(training):
+    """What a training began with, as a sentence begins."""
+    words = training.split()
+    if "--init" not in words:
+        return "From scratch"
+    return f"From the parameters of `{words[words.index('--init') + 1]}`"
+
+
 def card(name, rows, models, runs):
     set_name, split = name.split("-")
     about = SETS[set_name]
@@ -99,6 +108,8 @@ def card(name, rows, models, runs):
     for stage, what in (("clean", "before adversarial training"), ("adversarial", "after it")):
         path = models / f"{name}-{stage}.safetensors"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if any(row["stage"] == stage and row["model_sha256"] != digest for row in rows):
+            raise SystemExit(f"{path} is not the file that was measured")
         lines.append(
             f"| `{path.name}` | {what}; {path.stat().st_size / 1e6:.1f} MB, sha256 `{digest[:16]}` |"
         )
@@ -114,12 +125,13 @@ def card(name, rows, models, runs):
         "| Format | safetensors with timm's names of a ConvNeXt's tensors |",
         "",
         "## Data and protocol",
-        about["source"],
+        textwrap.fill(about["source"], 120),
         "",
-        "Trained on the train pictures of " + SPLITS[split].format(group=about["group"]),
+        textwrap.fill("Trained on the train pictures of " + SPLITS[split].format(group=about["group"]), 120),
         "",
         "## Training",
-        f"From scratch, one seed, {hours(runs / name):.1f} hours on one core, both stages. The command, which `cluster/train/models.sh` runs:",
+        f"{begun(first['training'])}, one seed, {hours(runs / name):.1f} hours on one core, both stages. The command, which "
+        "`cluster/train/models.sh` runs:",
         "",
         "```",
         f"sfmedir model train {first['training']}",

@@ -40,9 +40,9 @@ import sys
 
 rows = [json.loads(line) for line in open(sys.argv[1])]
 pooled, clients = rows[:2], rows[2:]
-print(f"{'mAP@100':<36}{'pooled':>8}{'3 clients':>11}{'loss':>8}")
+print(f"{'mAP@100':<40}{'pooled':>8}{'3 clients':>11}{'loss':>8}")
 for stage, one, three in zip(("clean training", "adversarial training"), pooled, clients):
     for what, key in (("clean", "map_at_100"), ("attacked", "adversarial_map_at_100")):
         name = f"{stage}, {what} queries"
-        print(f"{name:<36}{one[key]:>8.3f}{three[key]:>11.3f}{one[key] - three[key]:>8.3f}")
+        print(f"{name:<40}{one[key]:>8.3f}{three[key]:>11.3f}{one[key] - three[key]:>8.3f}")
 END
