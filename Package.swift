@@ -240,7 +240,7 @@ let package = Package(
     .testTarget(name: "HammingIndexTests", dependencies: ["HammingIndex"], swiftSettings: fast),
     .testTarget(name: "ImagingTests", dependencies: ["Imaging"], swiftSettings: fast),
     .testTarget(
-      name: "DeepHashTests", dependencies: ["CKernels", "DeepHash"],
+      name: "DeepHashTests", dependencies: ["CAllocationCount", "CKernels", "DeepHash"],
       resources: [.copy("Resources")], swiftSettings: house),
     .testTarget(
       name: "HashTrainingTests", dependencies: ["Base", "DeepHash", "HashTraining", "Imaging"],
@@ -318,7 +318,8 @@ let parts: [String: Set<String>] = [
     "RPCTests", "TestSupport", "wiregen",
   ],
   "deephash": [
-    "Base", "CDicom", "CImage", "CKernels", "COpenBLAS", "COpenSSL", "CSystem", "DeepHash",
+    "Base", "CAllocationCount", "CDicom", "CImage", "CKernels", "COpenBLAS", "COpenSSL", "CSystem",
+    "DeepHash",
     "DeepHashTests", "HashTraining", "HashTrainingTests", "Imaging", "ImagingTests",
   ],
   "raft": ["Raft", "RaftTests"],

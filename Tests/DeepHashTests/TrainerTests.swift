@@ -1,3 +1,4 @@
+import CAllocationCount
 import DeepHash
 import Testing
 
@@ -334,5 +335,38 @@ import Testing
     }
     #expect(views.allSatisfy { isClose($0, plain) || isClose($0, mirrored) })
     #expect(views.contains { isClose($0, mirrored) } && views.contains { isClose($0, plain) })
+  }
+
+  /// One test and not one for each case: counting is switched for the whole process.
+  @Test func stepsAllocateNothing() throws {
+    func allocations(
+      _ rule: TrainingRecipe.ClassCodeRule, attacked: Bool, pictures: Int
+    ) throws -> UInt64 {
+      var recipe = Self.recipe(attacked: attacked)
+      recipe.classCodes = rule
+      recipe.warmEpochs = 0
+      recipe.augmentation = Augmentation()
+      recipe.averageDecay = 0.9
+      // One lane: all that it does, it does on this thread.
+      let trainer = try Self.trainer(recipe, set: Self.pictures(pictures), lanes: 1)
+      func epoch(_ number: Int) throws {
+        _ = try trainer.run(epoch: number, of: 9) { _, _ in true }
+      }
+      try epoch(0)
+      let before = sfm_allocations_of_this_thread()
+      sfm_allocation_counting(1)
+      defer { sfm_allocation_counting(0) }
+      try epoch(1)
+      return sfm_allocations_of_this_thread() - before
+    }
+    for rule in TrainingRecipe.ClassCodeRule.allCases {
+      for attacked in [false, true] {
+        let few = try allocations(rule, attacked: attacked, pictures: 16)
+        let many = try allocations(rule, attacked: attacked, pictures: 160)
+        // What an epoch needs: its order of pictures.
+        #expect(few > 0, "nothing was counted")
+        #expect(few == many, "\(rule), attacked \(attacked): ten times the steps")
+      }
+    }
   }
 }
