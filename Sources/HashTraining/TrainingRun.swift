@@ -241,7 +241,10 @@ public final class TrainingRun {
       }
       if !goesOn || isCheckpointDue || isFinished {
         // A network that has come apart does not replace the last one that was whole.
-        if !isFinished { try trainer.checkGivesNumbers(epoch: position.epoch) }
+        if !isFinished {
+          try trainer.checkGivesNumbers(
+            epoch: position.round * plan.localEpochs + position.epoch)
+        }
         try writeCheckpoint()
         lastCheckpoint = clock.monotonicNanoseconds()
       }

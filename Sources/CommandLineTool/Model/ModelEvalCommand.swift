@@ -267,25 +267,28 @@ private final class AttackLine: Sendable {
   func show(_ done: Double) {
     if output.json { return }
     let now = clock.monotonicNanoseconds()
-    state.withLock { state in
+    // Written outside the lock: a terminal that stands still would hold up all lanes.
+    let due = state.withLock { state -> String? in
       let wait = output.errorIsTerminal ? Self.drawNanoseconds : Self.lineNanoseconds
-      guard now - state.lastDraw > wait else { return }
+      guard now - state.lastDraw > wait else { return nil }
       state.lastDraw = now
-      let line = "\(state.title), \(Int(100 * done)) %"
-      if output.errorIsTerminal {
-        state.isDrawn = true
-        output.writeProgress("\r\u{1B}[K" + String(line.prefix(max(0, output.terminalWidth - 1))))
-      } else {
-        output.remark(line)
-      }
+      state.isDrawn = output.errorIsTerminal
+      return "\(state.title), \(Int(100 * done)) %"
+    }
+    guard let due else { return }
+    if output.errorIsTerminal {
+      output.writeProgress("\r\u{1B}[K" + String(due.prefix(max(0, output.terminalWidth - 1))))
+    } else {
+      output.remark(due)
     }
   }
 
   func end() {
-    state.withLock { state in
-      if state.isDrawn { output.writeProgress("\r\u{1B}[K") }
-      state.isDrawn = false
+    let wasDrawn = state.withLock { state -> Bool in
+      defer { state.isDrawn = false }
+      return state.isDrawn
     }
+    if wasDrawn { output.writeProgress("\r\u{1B}[K") }
   }
 }
 
