@@ -190,10 +190,10 @@ import Testing
         }.max() ?? 0
       if skew == 0.1 { #expect(largest > 0.3) }
       if skew == nil { #expect(largest < 0.15) }
-      // The smaller the concentration, the more of a class falls to one client.
-      if let skew, skew < 0.01 {
+      // Of the smallest concentration all of a class falls to one client.
+      if let skew, skew < 1e-4 {
         for label in 0..<3 {
-          #expect((parts.map { part in part.count { labels[$0] == label } }.max() ?? 0) > 95)
+          #expect((parts.map { part in part.count { labels[$0] == label } }.max() ?? 0) == 100)
         }
       }
     }
