@@ -60,6 +60,9 @@ SPLITS = {
 }
 
 
+STAGES = {"clean": "before adversarial training", "adversarial": "after adversarial training"}
+
+
 def metadata(path):
     """The metadata of a safetensors file."""
     with open(path, "rb") as file:
@@ -79,12 +82,31 @@ def hours(run):
     return json.loads(last)["seconds"] / 3600
 
 
-def begun(training):
+def begun(training, runs):
     """What a training began with, as a sentence begins."""
     words = training.split()
     if "--init" not in words:
-        return "From scratch"
-    return f"From the parameters of `{words[words.index('--init') + 1]}`"
+        return "from scratch"
+    begin = pathlib.Path(words[words.index("--init") + 1])
+    run = runs / begin.stem
+    took = f", which took {hours(run):.1f} hours itself" if run.is_dir() else ""
+    return f"from the parameters of `{begin.name}`{took}"
+
+
+def trainings(name, models, runs):
+    """The lines that say how the models of both stages were trained, by one training or by two."""
+    whole = runs / name
+    if whole.is_dir():
+        what = [("Both of them in one", "adversarial", whole)]
+    else:
+        what = [(f"The one {when}", stage, runs / f"{name}-{stage}") for stage, when in STAGES.items()]
+    for who, stage, run in what:
+        command = metadata(models / f"{name}-{stage}.safetensors")["training"]
+        yield textwrap.fill(f"{who}: {begun(command, runs)}, one seed, {hours(run):.1f} hours on one core.", 120)
+        yield from ("", "```", f"sfmedir model train {command}", "```", "")
+        first = runs / "tmri-random-begin.safetensors"
+        if first.name in command:
+            yield from (f"`{first.name}`, from scratch:", "", "```", f"sfmedir model train {metadata(first)['training']}", "```", "")
 
 
 def card(name, rows, models, runs):
@@ -105,7 +127,7 @@ def card(name, rows, models, runs):
         "| | |",
         "|---|---|",
     ]
-    for stage, what in (("clean", "before adversarial training"), ("adversarial", "after it")):
+    for stage, what in STAGES.items():
         path = models / f"{name}-{stage}.safetensors"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if any(row["stage"] == stage and row["model_sha256"] != digest for row in rows):
@@ -130,13 +152,9 @@ def card(name, rows, models, runs):
         textwrap.fill("Trained on the train pictures of " + SPLITS[split].format(group=about["group"]), 120),
         "",
         "## Training",
-        f"{begun(first['training'])}, one seed, {hours(runs / name):.1f} hours on one core, both stages. The command, which "
-        "`cluster/train/models.sh` runs:",
+        "`cluster/train/models.sh` runs the commands.",
         "",
-        "```",
-        f"sfmedir model train {first['training']}",
-        "```",
-        "",
+        *trainings(name, models, runs),
         "## Figures",
         f"Queries: the {rows[0]['queries']:,} test pictures. Database: the {rows[0]['database']:,} train pictures. mAP@100 divided by hits, in",
         "brackets as information retrieval divides. Attacks change every query by 8/255 at most, in 100 steps, with full knowledge of the",
