@@ -50,10 +50,34 @@ static inline __attribute__((always_inline)) float tail_over_bell(float a) {
   return p;
 }
 
-// The distribution function of the normal distribution at x = a or x = -a.
-static inline __attribute__((always_inline)) float distribution(float x, float a, float bell_of_a) {
+// The distribution function of the normal distribution at x = a or x = -a, with its tail: the derivative has the bell anyway.
+static inline __attribute__((always_inline)) float distribution_of_bell(float x, float a, float bell_of_a) {
   const float tail = tail_over_bell(a) * bell_of_a;
   return x < 0 ? tail : 1.0f - tail;
+}
+
+// Beyond it the distribution function of the normal distribution is 0 or 1 as far as float32 sees (1.9e-8).
+#define EDGE 5.5f
+
+// The distribution function itself, in less than half the time: 1/2 + x R(x^2), R a quotient of two polynomials fitted
+// for the least absolute error of the function up to EDGE (7.2e-9 before rounding to float32).
+static inline __attribute__((always_inline)) float distribution(float x) {
+  const float below = x < EDGE ? x : EDGE;
+  const float inside = below > -EDGE ? below : -EDGE;
+  const float u = inside * inside;
+  float p = 2.27493611e-08f;
+  p = p * u + 6.35212723e-06f;
+  p = p * u + 1.68826551e-04f;
+  p = p * u + 4.67726600e-03f;
+  p = p * u + 3.38527284e-02f;
+  p = p * u + 3.98942235e-01f;
+  float q = 1.19750452e-06f;
+  q = q * u + 7.36478016e-05f;
+  q = q * u + 1.88444978e-03f;
+  q = q * u + 2.86459193e-02f;
+  q = q * u + 2.51522124e-01f;
+  q = q * u + 1.0f;
+  return 0.5f + inside * (p / q);
 }
 
 SFMEDIR_VECTOR_CLONES
@@ -64,8 +88,7 @@ void sfmedir_gelu(const float *in, const float *bias, float *out, size_t rows, s
 #pragma clang loop vectorize(assume_safety)
     for (size_t c = 0; c < channels; c++) {
       const float x = in[c] + bias[c];
-      const float a = x < 0 ? -x : x;
-      out[c] = x * distribution(x, a, bell(a));
+      out[c] = x <= -EDGE ? 0.0f : x * distribution(x);
     }
   }
 }
@@ -80,7 +103,7 @@ void sfmedir_gelu_with_derivative(float *in, const float *bias, float factor, fl
       const float x = in[c] + bias[c];
       const float a = x < 0 ? -x : x;
       const float e = bell(a);
-      const float share = distribution(x, a, e);
+      const float share = distribution_of_bell(x, a, e);
       out[c] = factor * x * share;
       in[c] = factor * (share + x * height * e);
     }

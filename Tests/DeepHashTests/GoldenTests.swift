@@ -93,7 +93,26 @@ import Testing
     }
     // The tail keeps its relative accuracy, so gradients through it do too.
     let tail = points.firstIndex { $0[0] == -6 }!
-    #expect(abs(Double(values[tail]) / points[tail][1] - 1) < 1e-5)
+    #expect(abs(Double(scaled[tail]) / (2 * points[tail][1]) - 1) < 1e-5)
+    #expect(abs(Double(slopes[tail]) / (2 * points[tail][2]) - 1) < 1e-5)
+  }
+
+  /// Between the points too, against the error function of the C library in double precision.
+  @Test func geluIsWithinItsBoundEverywhere() {
+    var points = stride(from: Float(-14), through: 14, by: 1e-3).map { $0 }
+    points += [-3e38, -1e9, -100, -5.5, Float(-5.5).nextUp, Float(-5.5).nextDown, 5.5, 1e9, 3e38]
+    let zeros = [Float](repeating: 0, count: points.count)
+    var values = points
+    sfmedir_gelu(points, zeros, &values, 1, points.count)
+    for (x, value) in zip(points.map(Double.init), values) {
+      let exact = x / 2 * erfc(-x / 2.0.squareRoot())
+      #expect(abs(Double(value) - exact) <= 2e-7 * max(1, abs(x)), "at \(x)")
+    }
+    var odd: [Float] = [.nan, .infinity, -.infinity]
+    sfmedir_gelu(odd, zeros, &odd, 1, odd.count)
+    #expect(odd[0].isNaN)
+    #expect(odd[1] == .infinity)
+    #expect(odd[2] == 0)
   }
 
   private static func planar(_ values: UnsafeBufferPointer<Float>, _ extent: ImageExtent) -> [Float]

@@ -7,6 +7,7 @@
 // Agrees with the real function to 2e-7 max(1, |x|) over all finite float32.
 void sfmedir_gelu(const float *in, const float *bias, float *out, size_t rows, size_t channels);
 
-// The same times `factor`, and its derivative times `factor` in place of what came in; out is other memory.
+// The same times `factor`, with relative accuracy also far below 0, and its derivative times `factor` in place of what came
+// in; out is other memory.
 void sfmedir_gelu_with_derivative(float *in, const float *bias, float factor, float *out,
                                   size_t rows, size_t channels);
