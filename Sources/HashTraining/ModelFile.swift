@@ -36,6 +36,40 @@ public struct ModelFile: Sendable {
     public static let stage = "stage"
     public static let training = "training"
     public static let preprocessing = "preprocessing"
+    /// Networks that its training began with, the first one first; as JSON.
+    public static let ancestors = "ancestors"
+  }
+
+  /// A network with whose parameters a training began, directly or over others.
+  public struct Ancestor: Codable, Sendable, Equatable {
+    /// Of the file, SHA-256 in hexadecimal.
+    public var digest: String
+    public var dataset: String
+    /// "group" or "random"; empty where the file does not say, as all that follows.
+    public var split: String
+    public var splitDigest: String
+
+    enum CodingKeys: String, CodingKey {
+      case digest = "sha256"
+      case dataset
+      case split = "protocol"
+      case splitDigest = "split_digest"
+    }
+  }
+
+  public var ancestors: [Ancestor] {
+    guard let text = metadata[Field.ancestors] else { return [] }
+    return (try? JSONDecoder().decode([Ancestor].self, from: Data(text.utf8))) ?? []
+  }
+
+  /// What a model whose training begins with this one's parameters says of that, in ``Field/ancestors``.
+  /// - Parameter digest: of this model's file.
+  public func descent(digest: String) -> [Ancestor] {
+    ancestors + [
+      Ancestor(
+        digest: digest, dataset: metadata[Field.dataset] ?? "", split: split?.rawValue ?? "",
+        splitDigest: metadata[Field.splitDigest] ?? "")
+    ]
   }
 
   public var configuration: ConvNeXtConfiguration
@@ -176,7 +210,7 @@ public struct ModelFile: Sendable {
     }
     for field in [
       Field.side, Field.classes, Field.dataset, Field.split, Field.splitSeed, Field.splitDigest,
-      Field.stage, Field.preprocessing,
+      Field.stage, Field.preprocessing, Field.ancestors,
     ] where !models.allSatisfy({ $0.metadata[field] == first.metadata[field] }) {
       throw ModelFileError.unusable("they differ in '\(field)': they were not trained together")
     }

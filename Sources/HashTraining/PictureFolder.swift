@@ -25,6 +25,9 @@ public enum SplitProtocol: String, Sendable, CaseIterable, Codable {
 public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConvertible {
   case unreadable(path: String, reason: String)
   case notFound(path: String)
+  case notAFolder(path: String)
+  /// Something in a folder of pictures that would be left out without a word.
+  case unexpected(path: String, reason: String)
   case noPictures(path: String)
   /// The manifest is not what it has to be.
   case badManifest(line: Int, reason: String)
@@ -41,6 +44,8 @@ public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConverti
     switch self {
     case .unreadable(let path, let reason): "cannot read \(path): \(reason)"
     case .notFound(let path): "there is no folder \(path)"
+    case .notAFolder(let path): "\(path) is no folder"
+    case .unexpected(let path, let reason): "\(path) \(reason)"
     case .groupOnBothSides(let name):
       "manifest.csv has pictures of the group '\(name)' on both sides of its split"
     case .noPictures(let path):
@@ -52,7 +57,7 @@ public enum PictureFolderError: Error, Sendable, Equatable, CustomStringConverti
       "all training pictures are of the class \(name): there is nothing to tell apart"
     case .emptySplit(let name): "there are no \(name) pictures"
     case .badPictures(let count, let first):
-      "\(count) pictures cannot be read:\n" + first.joined(separator: "\n")
+      "\(count) picture\(count == 1 ? "" : "s") cannot be read:\n" + first.joined(separator: "\n")
     case .tooMuch(let path, let sizeBytes, let maximumBytes):
       "\(path) would need \(sizeBytes >> 20) MiB of memory, more than \(maximumBytes >> 20)"
     case .tooManyPictures(let path):
@@ -89,12 +94,16 @@ public struct PictureFolder: Sendable {
     directory: String, split: SplitProtocol, seed: UInt64
   ) throws(PictureFolderError) {
     self.directory = directory
-    guard FileManager.default.fileExists(atPath: directory) else {
+    var isDirectory: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: directory, isDirectory: &isDirectory) else {
       throw .notFound(path: directory)
     }
+    guard isDirectory.boolValue else { throw .notAFolder(path: directory) }
     var found: [Found]
     var namesGroups = false
-    if FileManager.default.fileExists(atPath: directory + "/manifest.csv") {
+    // Also a link that leads nowhere: whoever put it there did not want the folders' split.
+    var status = stat()
+    if lstat(directory + "/manifest.csv", &status) == 0 {
       (found, namesGroups) = try Self.manifest(directory, split)
     } else {
       found = try Self.folders(directory, split, seed: seed)
@@ -181,7 +190,10 @@ public struct PictureFolder: Sendable {
         guard sides.updateValue(isForTraining, forKey: group) ?? isForTraining == isForTraining
         else { throw .groupOnBothSides(group) }
       }
-      found.append((path, fields[classColumn], isForTraining))
+      let name = fields[classColumn]
+      guard !name.isEmpty, name.first?.isWhitespace == false, name.last?.isWhitespace == false
+      else { throw .badManifest(line: index + 2, reason: "the class is '\(name)'") }
+      found.append((path, name, isForTraining))
     }
     return (found, groupColumn != nil)
   }
@@ -215,7 +227,7 @@ public struct PictureFolder: Sendable {
       throw .unreadable(path: path, reason: error.description)
     }
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw .unreadable(path: path, reason: "it is not UTF-8")
+      throw .badManifest(line: 1, reason: "it is not UTF-8")
     }
     return text
   }
@@ -223,12 +235,12 @@ public struct PictureFolder: Sendable {
   private static func folders(
     _ directory: String, _ split: SplitProtocol, seed: UInt64
   ) throws(PictureFolderError) -> [Found] {
-    let top = try children(directory, directories: true)
+    let top = try folders(in: directory)
     if top.contains("train") && top.contains("test") {
       var found: [Found] = []
       for side in ["train", "test"] {
-        for name in try children("\(directory)/\(side)", directories: true) {
-          for file in try children("\(directory)/\(side)/\(name)", directories: false) {
+        for name in try folders(in: "\(directory)/\(side)") {
+          for file in try files("\(directory)/\(side)/\(name)") {
             found.append(("\(side)/\(name)/\(file)", name, side == "train"))
           }
         }
@@ -238,7 +250,7 @@ public struct PictureFolder: Sendable {
     if split == .group { throw .noGroups(path: directory) }
     var found: [Found] = []
     for name in top {
-      for file in try children("\(directory)/\(name)", directories: false) {
+      for file in try files("\(directory)/\(name)") {
         found.append(("\(name)/\(file)", name, true))
       }
     }
@@ -254,20 +266,45 @@ public struct PictureFolder: Sendable {
     return order.enumerated().map { ($1.path, $1.name, $0 < training) }
   }
 
-  private static func children(
-    _ path: String, directories: Bool
-  ) throws(PictureFolderError) -> [String] {
-    do {
-      return try FileManager.default.contentsOfDirectory(atPath: path).filter { name in
-        var isDirectory: ObjCBool = false
-        guard !name.hasPrefix("."),
-          FileManager.default.fileExists(atPath: "\(path)/\(name)", isDirectory: &isDirectory)
-        else { return false }
-        return isDirectory.boolValue == directories
-      }.sorted()
-    } catch {
-      throw .unreadable(path: path, reason: error.localizedDescription)
+  private static func folders(in path: String) throws(PictureFolderError) -> [String] {
+    try children(path).filter(\.isDirectory).map(\.name)
+  }
+
+  /// Of a class; a folder in it would be pictures that nobody learns from.
+  private static func files(_ path: String) throws(PictureFolderError) -> [String] {
+    let children = try children(path)
+    if let folder = children.first(where: \.isDirectory) {
+      throw .unexpected(
+        path: "\(path)/\(folder.name)",
+        reason: "is a folder, where pictures of a class are expected")
     }
+    return children.map(\.name)
+  }
+
+  /// In the order of their names; hidden ones are left out.
+  private static func children(
+    _ path: String
+  ) throws(PictureFolderError) -> [(name: String, isDirectory: Bool)] {
+    guard let stream = opendir(path) else {
+      throw .unreadable(path: path, reason: String(cString: strerror(errno)))
+    }
+    defer { closedir(stream) }
+    var children: [(name: String, isDirectory: Bool)] = []
+    while let entry = readdir(stream) {
+      let bytes = withUnsafeBytes(of: &entry.pointee.d_name) { $0.prefix { $0 != 0 }.map { $0 } }
+      guard let name = String(validating: bytes, as: UTF8.self) else {
+        throw .unexpected(
+          path: "\(path)/\(String(decoding: bytes, as: UTF8.self))",
+          reason: "has a name that is not UTF-8")
+      }
+      if name.hasPrefix(".") { continue }
+      var status = stat()
+      guard stat("\(path)/\(name)", &status) == 0 else {
+        throw .unreadable(path: "\(path)/\(name)", reason: String(cString: strerror(errno)))
+      }
+      children.append((name, status.st_mode & S_IFMT == S_IFDIR))
+    }
+    return children.sorted { $0.name < $1.name }
   }
 
   // MARK: - Pixels

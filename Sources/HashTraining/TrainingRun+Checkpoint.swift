@@ -77,6 +77,9 @@ extension TrainingRun {
     if header.origin.pictures != origin.pictures {
       throw RunFolderError.otherOrigin(what: "pictures")
     }
+    if header.origin.others != origin.others {
+      throw RunFolderError.otherOrigin(what: "test pictures")
+    }
     if header.origin.parameters != origin.parameters {
       throw RunFolderError.otherOrigin(what: "parameters to begin with")
     }

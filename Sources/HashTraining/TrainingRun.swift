@@ -119,6 +119,8 @@ public final class TrainingRun {
   /// What a run learns from and begins with, so that it does not go on with something else.
   struct Origin: Codable, Equatable {
     var pictures: String
+    /// Of the pictures of the set that are not learned from: figures are of those.
+    var others: String
     var parameters: String
   }
 
@@ -145,6 +147,7 @@ public final class TrainingRun {
     global = parameters
     origin = Origin(
       pictures: set.digest(of: images).hex,
+      others: set.digest(of: Array(Set(0..<set.count).subtracting(images)).sorted()).hex,
       parameters: sha256(parameters.withUnsafeBytes { Array($0) }).hex)
     for (number, name) in set.classes.enumerated()
     where !images.contains(where: { set.labels[$0] == number }) {
@@ -166,6 +169,9 @@ public final class TrainingRun {
   /// Whether anything has been trained yet.
   public var hasBegun: Bool { position != Position() }
   public var isFinished: Bool { position.stage == plan.stages.count }
+
+  /// What all clients have in common: of a finished run, what the last stage came to.
+  public var parameters: [Float] { global }
 
   private func beginStage() throws {
     let stage = plan.stages[position.stage]

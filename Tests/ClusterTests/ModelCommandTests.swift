@@ -39,14 +39,28 @@ import Testing
       )
     }
 
+    static let options = [
+      "--split", "group", "--bits", "8,16", "--size", "32", "--depths", "1,1,1,1", "--dims",
+      "8,8,8,8", "--epochs", "3", "--adversarial-epochs", "1", "--batch", "8", "--seed", "3",
+    ]
+
+    /// - Parameter more: of an option that comes twice, the last counts.
     func train(_ more: [String] = []) async throws {
       let trained = try await run(
-        [
-          "train", "--data", pictures, "--split", "group", "--out", directory.path("run"),
-          "--bits", "8,16", "--size", "32", "--depths", "1,1,1,1", "--dims", "8,8,8,8",
-          "--epochs", "3", "--adversarial-epochs", "1", "--batch", "8", "--seed", "3",
-        ] + more)
+        ["train", "--data", pictures] + Self.options + ["--out", directory.path("run")] + more)
       #expect(trained.status == 0, "\(trained.errors)")
+    }
+
+    /// The first line, of which values may be lists, and what is said on standard error.
+    func object(_ arguments: [String]) async throws -> (
+      status: Int32, object: [String: Any], errors: String
+    ) {
+      let ended = try await runProgram(sfmedir, ["model"] + arguments + ["--json"])
+      let line = ended.output.split(separator: 0x0A).first.map { Data($0) } ?? Data()
+      return (
+        ended.status, (try? JSONSerialization.jsonObject(with: line) as? [String: Any]) ?? [:],
+        String(decoding: ended.errors, as: UTF8.self)
+      )
     }
 
     func sizeBytes(_ name: String) throws -> Int { try directory.read(name).count }
@@ -145,6 +159,96 @@ import Testing
     let unknown = try await place.run(command + ["--towards", "elbow"])
     #expect(unknown.status == 65)
     #expect(unknown.errors.contains("there is no class elbow"))
-    #expect(try await place.run(command + ["--label", "ring-lesion"]).status == 0)
+    // The folder knows the picture's class, as whoever gives it with --label: both lead away from the same code.
+    let away = try await place.run(command)
+    let own = try await place.run(command + ["--label", "no-lesion"])
+    #expect(away.status == 0 && own.status == 0)
+    #expect(away.lines.first?["l2"]?.number == own.lines.first?["l2"]?.number)
+    let other = try await place.run(command + ["--label", "ring-lesion"])
+    #expect(other.lines.first?["l2"]?.number != own.lines.first?["l2"]?.number)
+  }
+
+  /// What would make figures mean something else is said in them, not only on standard error.
+  @Test func figuresOfOtherPicturesSaySo() async throws {
+    let place = try Workplace()
+    try await place.train()
+    let model = place.directory.path("run/clean-16.safetensors")
+    let command = ["eval", model, "--attack-steps", "0", "--data"]
+    func remarks(_ object: [String: Any]) -> [String] { object["remarks"] as? [String] ?? [] }
+    let right = try await place.object(command + [place.pictures])
+    #expect(right.status == 0, "\(right.errors)")
+    #expect(right.object["map_at_100"] is Double)
+    #expect(
+      !remarks(right.object).contains { $0.contains("trained on") || $0.contains("began with") })
+
+    let other = place.directory.path("others")
+    try FileManager.default.copyItem(atPath: place.pictures, toPath: other)
+    try FileManager.default.moveItem(
+      atPath: "\(other)/train/no-lesion/3.png", toPath: "\(other)/test/no-lesion/3.png")
+    let wrong = try await place.object(
+      command + [other, "--markdown", place.directory.path("wrong.md")])
+    #expect(wrong.status == 0)
+    #expect(remarks(wrong.object).contains { $0.contains("another split") })
+    #expect(remarks(wrong.object).contains { $0.contains("this is 'others'") })
+    let text = String(decoding: try place.directory.read("wrong.md"), as: UTF8.self)
+    #expect(text.contains("this is 'others'"))
+    let image = "\(place.pictures)/test/no-lesion/27.png"
+    for command in [
+      ["compact", model, "--data", other, "--single", "--out", place.directory.path("c")],
+      ["attack", image, "--model", model, "--data", other, "--steps", "1"],
+    ] {
+      #expect(try await remarks(place.object(command).object).contains { $0.contains("others") })
+    }
+
+    // A network that learned test pictures of this split, as one of the other split did, passes that on.
+    try await place.train(["--split", "random", "--out", place.directory.path("leak")])
+    let begin = place.directory.path("leak/clean-16.safetensors")
+    let first = ["--bits", "16", "--init", begin, "--out", place.directory.path("heir")]
+    try await place.train(first)
+    let heir = try await place.object(
+      ["eval", place.directory.path("heir/adversarial-16.safetensors")] + command.dropFirst(2)
+        + [place.pictures])
+    #expect(
+      remarks(heir.object).contains { $0.contains("learned from 'pictures' by another split") })
+  }
+
+  @Test func nothingIsWrittenOverWhatIsNeeded() async throws {
+    let place = try Workplace()
+    try await place.train()
+    let model = place.directory.path("run/clean-16.safetensors")
+    let before = try place.directory.read("run/clean-16.safetensors")
+    let image = "\(place.pictures)/test/no-lesion/27.png"
+    let both = place.directory.path("both")
+    for command in [
+      ["eval", model, "--data", place.pictures, "--figures", model],
+      ["eval", model, "--data", place.pictures, "--markdown", both, "--plot", both],
+      ["attack", image, "--model", model, "--data", place.pictures, "--out", image],
+      [
+        "attack", image, "--model", model, "--data", place.pictures, "--out", both, "--montage",
+        both,
+      ],
+    ] { #expect(try await place.run(command).status == 64, "\(command)") }
+    #expect(try place.directory.read("run/clean-16.safetensors") == before)
+    // Before the work, and before a result is printed.
+    let nowhere = try await place.run([
+      "attack", image, "--model", model, "--data", place.pictures, "--out",
+      place.directory.path("nowhere/x.png"),
+    ])
+    #expect(nowhere.status == 66 || nowhere.status == 74)
+    #expect(nowhere.lines.isEmpty)
+
+    // A finished training writes again what is gone of its last stage, the same bytes; the first stage is gone for good.
+    let last = try place.directory.read("run/adversarial-8.safetensors")
+    try FileManager.default.removeItem(
+      atPath: place.directory.path("run/adversarial-8.safetensors"))
+    try await place.train(["--resume"])
+    #expect(try place.directory.read("run/adversarial-8.safetensors") == last)
+    try FileManager.default.removeItem(atPath: model)
+    let lost = try await place.run(
+      ["train", "--data", place.pictures] + Workplace.options + [
+        "--out", place.directory.path("run"), "--resume",
+      ])
+    #expect(lost.status == 66)
+    #expect(lost.errors.contains("train anew"))
   }
 }

@@ -41,7 +41,7 @@ import Testing
     return ModelEvalCommand.Row(
       path: path, model: model, digest: "d1", split: split,
       evaluation: try ModelEvaluation(model, set: set, folder: pictures, options: options),
-      pictures: split.rawValue)
+      pictures: split.rawValue, remarks: ["remark of \(path)"])
   }
 
   private static func table(_ tables: EvaluationTables, _ part: String) throws -> [[String]] {

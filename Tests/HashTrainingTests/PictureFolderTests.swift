@@ -86,12 +86,58 @@ import Testing
       (
         "path,class,split\n1.png,x,held\n", 2, "split is 'held', neither train nor test"
       ),
+      ("path,class,split\n1.png,,train\n", 2, "the class is ''"),
+      ("path,class,split\n1.png,x ,train\n", 2, "the class is 'x '"),
     ])
   func refusesManifestsThatAreNone(text: String, line: Int, reason: String) throws {
     let scratch = try Scratch()
     try scratch.write(text, to: "manifest.csv")
     #expect(throws: PictureFolderError.badManifest(line: line, reason: reason)) {
       try Self.open(scratch)
+    }
+  }
+
+  /// What would otherwise be left out, so that fewer pictures or classes are learned than there are.
+  @Test func refusesFoldersOfWhichSomethingWouldBeMissed() throws {
+    func folders() throws -> Scratch {
+      let scratch = try Scratch()
+      for side in ["train", "test"] {
+        for name in ["x", "y"] { try scratch.write(Self.png(1), to: "\(side)/\(name)/1.png") }
+      }
+      _ = try Self.open(scratch)
+      return scratch
+    }
+    let deep = try folders()
+    try deep.write(Self.png(2), to: "train/x/patient/2.png")
+    #expect(
+      throws: PictureFolderError.unexpected(
+        path: deep.path + "/train/x/patient",
+        reason: "is a folder, where pictures of a class are expected")
+    ) { try Self.open(deep) }
+
+    let unnamed = try folders()
+    let name = Array("\(unnamed.path)/train/x/".utf8) + [0xFF, 0x2E, 0x70, 0x00]
+    let descriptor = name.map { CChar(bitPattern: $0) }.withUnsafeBufferPointer {
+      Foundation.open($0.baseAddress!, O_CREAT | O_WRONLY, 0o644)
+    }
+    try #require(descriptor >= 0)
+    close(descriptor)
+    #expect(throws: PictureFolderError.self) { try Self.open(unnamed) }
+
+    for link in ["manifest.csv", "train/x/2.png", "train/z"] {
+      let dangling = try folders()
+      try FileManager.default.createSymbolicLink(
+        atPath: "\(dangling.path)/\(link)", withDestinationPath: "nowhere")
+      #expect(throws: PictureFolderError.self, "\(link)") { try Self.open(dangling) }
+    }
+
+    let file = try folders()
+    #expect(throws: PictureFolderError.notAFolder(path: file.path + "/train/x/1.png")) {
+      try PictureFolder(directory: file.path + "/train/x/1.png", split: .random, seed: 1)
+    }
+    try file.write([0xFF, 0xFE, 0x00], to: "manifest.csv")
+    #expect(throws: PictureFolderError.badManifest(line: 1, reason: "it is not UTF-8")) {
+      try Self.open(file)
     }
   }
 

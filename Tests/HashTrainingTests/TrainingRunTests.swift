@@ -333,6 +333,14 @@ import Testing
         parameters: ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1),
         folder: scratch.folder, resumes: true)
     }
+    // With a picture more to test with, figures of one run would be of two test sets.
+    let larger = Pictures.synthetic(9)
+    #expect(throws: RunFolderError.otherOrigin(what: "test pictures")) {
+      _ = try TrainingRun(
+        plan: plan, description: "a test of 1", set: larger, images: Array(0..<8),
+        parameters: ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1),
+        folder: scratch.folder, resumes: true)
+    }
     #expect(throws: RunFolderError.otherOrigin(what: "parameters to begin with")) {
       _ = try TrainingRun(
         plan: plan, description: "a test of 1", set: set, images: Array(0..<8),

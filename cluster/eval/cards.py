@@ -72,6 +72,32 @@ def metadata(path):
         return json.loads(file.read(length))["__metadata__"]
 
 
+def check(name, rows, models):
+    """Ends with a reason unless the rows are all that a card says: of these files, of their split, attacked in full."""
+    set_name, split = name.split("-")
+    lengths = {}
+    for stage in STAGES:
+        path = models / f"{name}-{stage}.safetensors"
+        if not path.exists():
+            raise SystemExit(f"{path} is not there")
+        about = metadata(path)
+        if about.get("dataset") != set_name or about.get("protocol") != split or about.get("stage") != stage:
+            raise SystemExit(f"{path} is of {about.get('dataset')}, {about.get('protocol')} split, {about.get('stage')} training")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        own = [row for row in rows if row["stage"] == stage]
+        if not own or any(row["model_sha256"] != digest for row in own):
+            raise SystemExit(f"{path} is not what was measured as {name}, {stage}")
+        lengths[stage] = sorted(row["bits"] for row in own)
+        if lengths[stage] != sorted(json.loads(about.get("heads", "null")) or [json.loads(about["config"])["bits"]]):
+            raise SystemExit(f"{path}: lengths {lengths[stage]} were measured, there are others")
+    for row in rows:
+        attack = (row.get("attack_steps"), round(255 * row.get("attack_radius", 0), 3), row.get("attacked_queries"))
+        if row["dataset"] != set_name or attack != (100, 8, row["queries"]):
+            raise SystemExit(f"{name}: attacked with (steps, radius, queries) {attack} of {row['queries']}, on {row['dataset']}")
+        if row["remarks"] and not all("taken as it is" in remark for remark in row["remarks"]):
+            raise SystemExit(f"{name}: {row['remarks']}")
+
+
 def number(value):
     return "-" if value is None else f"{value:.3f}"
 
@@ -130,8 +156,6 @@ def card(name, rows, models, runs):
     for stage, what in STAGES.items():
         path = models / f"{name}-{stage}.safetensors"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if any(row["stage"] == stage and row["model_sha256"] != digest for row in rows):
-            raise SystemExit(f"{path} is not the file that was measured")
         lines.append(
             f"| `{path.name}` | {what}; {path.stat().st_size / 1e6:.1f} MB, sha256 `{digest[:16]}` |"
         )
@@ -196,15 +220,25 @@ def main():
     if len(sys.argv) != 4:
         raise SystemExit("cards.py EVAL MODELS RUNS")
     measured, models, runs = (pathlib.Path(argument) for argument in sys.argv[1:])
+    if not any((measured / f"{set_name}.json").exists() for set_name in SETS):
+        raise SystemExit(f"{measured} has no figures: 'make eval' makes them")
     for set_name in SETS:
         path = measured / f"{set_name}.json"
         if not path.exists():
+            print(f"{path} is not there: no cards of {set_name}", file=sys.stderr)
             continue
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        try:
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            splits = {row["protocol"] for row in rows}
+        except (ValueError, KeyError, TypeError) as error:
+            raise SystemExit(f"{path}: these are no figures of 'sfmedir model eval' ({error!r})")
+        if not rows:
+            raise SystemExit(f"{path} is empty")
         for split in SPLITS:
             name = f"{set_name}-{split}"
             own = [row for row in rows if row["protocol"] == split]
-            if own:
+            if split in splits:
+                check(name, own, models)
                 (models / f"{name}.md").write_text(card(name, own, models, runs))
                 print(models / f"{name}.md")
 

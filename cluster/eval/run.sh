@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures the models of Models/ on the pictures of DATA, as docs/results.md has them: nothing is trained.
 # DATA has folders tmri, amri and kct, or tmri.tar, amri.tar and kct.tar; each with manifest.csv. Tables, curves and figures
-# go to OUT (default: eval). It takes an hour on two cores: every test picture is attacked twice for each length of
-# codes.
-# Exits 1 where a set could not be measured, 64 where there is nothing to measure.
+# go to OUT (default: eval), in place of earlier ones. It takes an hour on two cores: every test picture is attacked twice for each
+# length of codes. A set whose pictures are not there is skipped, which is said.
+# Exits 1 where a set could not be measured, 64 where there is nothing to measure, 130 after Ctrl-C.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,7 +31,11 @@ for set in tmri amri kct; do
   [ -e "${models[0]}" ] || continue
   folder=$data/$set
   if [ ! -d "$folder" ] && [ -f "$data/$set.tar" ]; then
-    tar -C "$temporary" -xf "$data/$set.tar"
+    if ! tar -C "$temporary" -xf "$data/$set.tar"; then
+      say "$data/$set.tar cannot be unpacked"
+      failed=1
+      continue
+    fi
     folder=$temporary/$set
   fi
   if [ ! -d "$folder" ]; then
@@ -39,8 +43,15 @@ for set in tmri amri kct; do
     continue
   fi
   found=1
+  rm -f "$out/$set".{md,svg,json}
+  status=0
   OPENBLAS_NUM_THREADS=1 "$program" model eval "${models[@]}" --data "$folder" \
-    --markdown "$out/$set.md" --plot "$out/$set.svg" --figures "$out/$set.json" || failed=1
+    --markdown "$out/$set.md" --plot "$out/$set.svg" --figures "$out/$set.json" || status=$?
+  if [ "$status" -ge 128 ]; then exit "$status"; fi
+  if [ "$status" != 0 ]; then
+    say "$set was not measured"
+    failed=1
+  fi
 done
 if [ "$found" = 0 ]; then
   say "none of tmri, amri and kct is in $data"

@@ -219,6 +219,12 @@ struct EvaluationTables {
         )
       }
     }
+    var said: Set<String> = []
+    for row in rows {
+      for remark in row.remarks where said.insert("\(row.path) \(remark)").inserted {
+        notes.append("\(row.name): \(remark)")
+      }
+    }
     if rows.contains(where: { $0.split == .random }) {
       notes.append(
         "the random split leaks: neighbouring slices of one person stand on both sides; read it beside 'pixels'"
@@ -334,6 +340,7 @@ struct EvaluationTables {
       }
       line["pixel_cuts"] = json(pixels.cuts)
     }
+    line["remarks"] = .array(row.remarks.map { .string($0) })
     line["smallest_class_distance"] = JSONValue(
       ClassCodes.smallestDistance(evaluation.classCodes))
     line["cuts"] = json(evaluation.clean.cuts)

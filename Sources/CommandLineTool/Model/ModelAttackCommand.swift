@@ -11,12 +11,12 @@ struct ModelAttackCommand: ToolCommand {
       "Change a picture so that a search goes wrong, and show what it finds before and after.",
     discussion: """
       The database is the training pictures of --data. Without --towards the attack leads away from the code \
-      of the picture's class, or where that is not known from the picture's own code.
+      of the picture's class: --label, or the one that --data has it in. Where neither says, it leads away from the picture's own code.
 
       EXAMPLE
         sfmedir model attack case.png --model run/adversarial-16.safetensors --data tmri/ --towards glioma --montage attack.png
 
-      JSON: one line {"type":"attack"} with model, image, towards, code, attacked_code, bits_changed, linf, l2, mse, before and \
+      JSON: one line {"type":"attack"} with model, image, towards, code, attacked_code, bits_changed, linf, l2, mse, remarks (why the model and --data may not belong together), before and \
       after, lists of {rank, path, class, distance}.
 
       Exit codes: 0 done; 65 bad pictures or models.
@@ -52,8 +52,9 @@ struct ModelAttackCommand: ToolCommand {
     guard towards == nil || label == nil else {
       throw ValidationError("--label says what to lead away from: not with --towards")
     }
-    guard (1...50).contains(k), (1...10_000).contains(steps), radius > 0, radius <= 255 else {
-      throw ValidationError("-k is 1 to 50, --steps 1 to 10000, --radius above 0 and at most 255")
+    guard (1...50).contains(k), (1...10_000).contains(steps), AttackSizes.accepted.contains(radius)
+    else {
+      throw ValidationError("-k is 1 to 50, --steps 1 to 10000, --radius 0.001 to 255")
     }
   }
 
@@ -72,6 +73,7 @@ struct ModelAttackCommand: ToolCommand {
   }
 
   private func attack(_ output: Output) throws {
+    try OutputPaths.check([montage, out], inputs: [image, model])
     let file = try ModelFile.read(model, bits: bits)
     try file.checkMakesCodes()
     guard let split = split ?? file.split else {
@@ -79,6 +81,9 @@ struct ModelAttackCommand: ToolCommand {
         .badInput, "\(model) does not say its split", advice: "say it with --split")
     }
     let folder = try PictureFolder(directory: data, split: split, seed: file.splitSeed)
+    let remarks = file.remarks(
+      split: split, of: folder, dataset: Files.lastComponent(of: Files.absolute(data)))
+    for remark in remarks { output.remark("\(model): \(printable(remark))") }
     let set = try folder.load(side: file.side, isCancelled: { Interruption.happened })
     let query = try Montages.picture(ofFile: image)
     let pixels = ModelInput.pixels(query, side: file.side)
@@ -101,7 +106,8 @@ struct ModelAttackCommand: ToolCommand {
       isCancelled: { Interruption.happened })
     if Interruption.happened { throw CancellationError() }
     let after = try found(network.outputs(of: moved), stored, trainings, bits)
-    try report(before, after, pixels: pixels, moved: moved, folder, query, file.side, output)
+    try report(
+      before, after, pixels: pixels, moved: moved, folder, query, file.side, remarks, output)
   }
 
   private func found(
@@ -130,19 +136,32 @@ struct ModelAttackCommand: ToolCommand {
           .badInput, "there is no class \(name)",
           advice: "there are " + folder.classes.joined(separator: ", "))
       }
+      guard trainings.contains(where: { folder.pictures[$0].label == number }) else {
+        throw CommandFailure(
+          .badInput, "the database has no picture of the class \(name), and so no code of it")
+      }
       return CodeBuffer(
         values: stored.map { min(max($0, -1), 1) }, bits: bits,
         labels: trainings.map { folder.pictures[$0].label }, classes: folder.classes.count
       ).mainstay[number]
     }
     if let towards { return (try code(of: towards), .towards) }
-    if let label { return (try code(of: label), .away) }
+    if let label = label ?? knownClass(folder) { return (try code(of: label), .away) }
     return ((0..<bits).map { own.bits >> UInt64($0) & 1 == 1 ? 1 : -1 }, .away)
+  }
+
+  /// The class that the folder has the very same file in.
+  private func knownClass(_ folder: PictureFolder) -> String? {
+    let name = Files.lastComponent(of: image)
+    return folder.pictures.first {
+      Files.lastComponent(of: $0.path) == name
+        && Files.isSame("\(folder.directory)/\($0.path)", image)
+    }.map { folder.classes[$0.label] }
   }
 
   private func report(
     _ before: Found, _ after: Found, pixels: [Float], moved: [Float], _ folder: PictureFolder,
-    _ query: GrayImage, _ side: Int, _ output: Output
+    _ query: GrayImage, _ side: Int, _ remarks: [String], _ output: Output
   ) throws {
     let differences = zip(moved, pixels).map { Double($0) - Double($1) }
     let square = differences.reduce(0) { $0 + $1 * $1 }
@@ -165,6 +184,7 @@ struct ModelAttackCommand: ToolCommand {
       "bits_changed": JSONValue(changed), "linf": .number(largest),
       "l2": .number(square.squareRoot()), "mse": .number(square / Double(differences.count)),
       "before": json(before), "after": json(after),
+      "remarks": .array(remarks.map { .string($0) }),
     ])
     var table = Table([
       .init("rank", .right), .init("before"), .init("distance", .right), .init("after"),

@@ -20,7 +20,7 @@ struct ModelCompactCommand: ToolCommand {
         sfmedir model compact all.safetensors --bits 32 --data tmri/ --out small-32.safetensors
 
       JSON: one line {"type":"compact"} with models, heads, path, size_bytes, compact_size_bytes, pictures, changed (pictures with another \
-      code), largest_output_change, written.
+      code), largest_output_change, written, remarks (why these pictures may be the wrong ones to compare by).
 
       Exit codes: 0 written; 1 codes would change; 65 bad pictures or model.
       """)
@@ -54,7 +54,8 @@ struct ModelCompactCommand: ToolCommand {
   }
 
   private func compact(_ output: Output) throws -> ExitStatus {
-    try Files.checkCanWrite(out)
+    // A model may be written over: it is read whole before that.
+    try OutputPaths.check([out])
     var sizeBytes = 0
     let file = try ModelFile.joined(
       models.map { path in
@@ -65,8 +66,11 @@ struct ModelCompactCommand: ToolCommand {
         try chosen.head(0).checkMakesCodes()
         return chosen
       })
-    let folder = try PictureFolder(
-      directory: data, split: split ?? file.split ?? .random, seed: file.splitSeed)
+    let division = split ?? file.split ?? .random
+    let folder = try PictureFolder(directory: data, split: division, seed: file.splitSeed)
+    let remarks = file.remarks(
+      split: division, of: folder, dataset: Files.lastComponent(of: Files.absolute(data)))
+    for remark in remarks { output.remark("\(models[0]): \(printable(remark))") }
     let set = try folder.load(side: file.side, isCancelled: { Interruption.happened })
     let compact = try CompactModel(
       file, precision: single ? .single : .half, comparedOn: set, lanes: NetworkThreads.count(),
@@ -80,7 +84,7 @@ struct ModelCompactCommand: ToolCommand {
       "compact_size_bytes": JSONValue(compact.bytes.count),
       "pictures": JSONValue(compact.pictures), "changed": JSONValue(compact.changed.count),
       "largest_output_change": .number(Double(compact.largestChange)),
-      "written": .bool(isWritten),
+      "written": .bool(isWritten), "remarks": .array(remarks.map { .string($0) }),
     ])
     output.print(
       "\(Units.bytes(UInt64(sizeBytes))) became \(Units.bytes(UInt64(compact.bytes.count))); "

@@ -20,14 +20,15 @@ struct ModelEvalCommand: ToolCommand {
         sfmedir model eval Models/tmri-random-*.safetensors --data tmri/ --bits 16 --markdown results.md
         sfmedir model eval run/clean-16.safetensors --data tmri/ --json
 
-      JSON: a line {"type":"evaluation"} for each model with model, dataset, protocol, stage, bits, \
+      JSON: a line {"type":"evaluation"} for each model and length of its codes with model, dataset, protocol, stage, bits, \
       database, queries (how many), model_sha256, map_at_100, map_at_1000, adversarial_map_at_100 (under the \
       targeted attack, by the true label), targeted_map_at_100 (by the label that the attacker wanted), \
-      nontargeted_map_at_100, the same with _retrieval (divided as information retrieval does) and \
-      _tie_aware, shuffled_map_at_100, pixel_accuracy, pixel_map_at_100, attack_linf, attack_l2, attack_mse, \
+      nontargeted_map_at_100, shuffled_map_at_100, the same with _retrieval (divided as information retrieval does) and \
+      _tie_aware, pixel_accuracy, pixel_map_at_100, pixel_map_at_100_retrieval, attack_linf, attack_l2, attack_mse, \
       nontargeted_linf, nontargeted_l2, nontargeted_mse, attacked_queries (how many), attack_steps, attack_radius, attack_seed, \
       smallest_class_distance, cuts, adversarial_cuts, pixel_cuts, shuffled_cuts (for each k: k, precision, recall, \
-      map), radii, adversarial_radii (for each Hamming radius: radius, precision, recall).
+      map), radii, adversarial_radii (for each Hamming radius: radius, precision, recall), remarks (why figures may not mean what \
+      they seem to). Without attacks there are no keys of theirs.
 
       Exit codes: 0 measured; 65 bad pictures or models.
       """)
@@ -79,6 +80,8 @@ struct ModelEvalCommand: ToolCommand {
     var evaluation: ModelEvaluation
     /// Rows of the same pictures have this in common.
     var pictures: String
+    /// Why its figures may not mean what they seem to.
+    var remarks: [String]
     var stage: String? { model.metadata[ModelFile.Field.stage] }
     var name: String {
       let name = Files.lastComponent(of: path)
@@ -128,7 +131,7 @@ struct ModelEvalCommand: ToolCommand {
   }
 
   private func tasks(_ output: Output) throws -> [Task] {
-    for path in [markdown, plot, figures].compactMap({ $0 }) { try Files.checkCanWrite(path) }
+    try OutputPaths.check([markdown, plot, figures], inputs: models)
     let wanted = bits.flatMap { NumberList.numbers($0) }
     let tasks = try models.map { path -> Task in
       let bytes = try Files.contents(of: path, limitBytes: ModelFile.maximumBytes)
@@ -159,7 +162,8 @@ struct ModelEvalCommand: ToolCommand {
     var known: [String: Pictures] = [:]
     for task in try tasks(output) where !task.lengths.isEmpty {
       var pictures = try known[task.key] ?? load(task, output)
-      for remark in remarks(task, pictures) { output.remark("\(task.path): \(printable(remark))") }
+      let remarks = remarks(task, pictures)
+      for remark in remarks { output.remark("\(task.path): \(printable(remark))") }
       for length in task.lengths {
         if Interruption.happened { throw CancellationError() }
         guard let model = try task.file.head(bits: length) else { continue }
@@ -175,7 +179,8 @@ struct ModelEvalCommand: ToolCommand {
         evaluation.pixels = pictures.nearest
         let row = Row(
           path: task.path, model: model, digest: task.digest, split: task.split,
-          evaluation: evaluation, pictures: task.key)
+          evaluation: evaluation, pictures: task.key,
+          remarks: remarks + [pictures.folder.splitRemark].compactMap { $0 })
         output.emit(EvaluationTables.line(row, dataset: dataset))
         rows.append(row)
       }
@@ -195,28 +200,13 @@ struct ModelEvalCommand: ToolCommand {
 
   /// Why figures may not mean what they seem to.
   private func remarks(_ task: Task, _ pictures: Pictures) -> [String] {
-    let (file, folder) = (task.file, pictures.folder)
-    var remarks: [String] = []
-    if let own = file.split, own != task.split {
-      remarks.append(
-        "it was trained on the \(own.rawValue) split: by the other one it is asked for pictures that it has learned"
-      )
-    } else if let own = file.metadata[ModelFile.Field.splitDigest], own != folder.splitDigest {
-      remarks.append(
-        "it was trained on other pictures, or on another split of them: it may be asked for what it has learned"
-      )
-    }
-    if let own = file.metadata[ModelFile.Field.dataset], own != dataset {
-      remarks.append("it was trained on '\(own)', and this is '\(dataset)'")
-    }
-    if !file.classes.isEmpty && file.classes != folder.classes {
-      remarks.append(
-        "it was trained to tell \(file.classes.joined(separator: ", ")) apart, and these are "
-          + folder.classes.joined(separator: ", "))
-    }
+    let folder = pictures.folder
+    var remarks = task.file.remarks(split: task.split, of: folder, dataset: dataset)
     let learned = Set(folder.trainingImages.map { folder.pictures[$0].label })
     for (number, name) in folder.classes.enumerated() where !learned.contains(number) {
-      remarks.append("'\(name)' has test pictures only: nothing relevant can be found for them")
+      remarks.append(
+        "'\(name)' has test pictures only: nothing relevant can be found for them, and whoever wants that class found cannot"
+      )
     }
     if folder.trainingImages.count < EvaluationTables.k {
       remarks.append(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Base
 import DeepHash
+import Foundation
 import HashTraining
 import Imaging
 
@@ -20,7 +21,7 @@ struct ModelTrainCommand: ToolCommand {
       CLASS/ with files. Pictures of any size are fitted into a square, as uploads are.
 
       OUT gets log.jsonl, checkpoint.safetensors (every two minutes, and at Ctrl-C) and a model for each stage \
-      and length of code; it has to be empty, or hold a training that --resume goes on with. The same options, seed and threads give the same models; --resume goes on \
+      and length of code; it has to hold neither log nor models, unless --resume goes on with the training that is there. The same options, seed and threads give the same models; --resume goes on \
       from the checkpoint as if nothing had happened.
 
       EXAMPLE
@@ -31,8 +32,8 @@ struct ModelTrainCommand: ToolCommand {
       l_bit, rate, gradient_norm, images_per_s, seconds; a line {"type":"model"} for each with path, stage, \
       bits, map_at_100 and map_at_1000 of the test pictures.
 
-      Exit codes: 0 trained; 1 the loss is no number; 65 bad pictures or checkpoint; 130 interrupted, \
-      checkpoint written.
+      Exit codes: 0 trained; 1 the loss is no number; 65 bad pictures or checkpoint; 66 no such folder; 74 reading or writing failed; \
+      75 another training writes to OUT; 130 interrupted, by SIGINT or SIGTERM: checkpoint written.
       """)
 
   @OptionGroup var outputOptions: OutputOptions
@@ -87,9 +88,11 @@ struct ModelTrainCommand: ToolCommand {
     guard let lengths = NumberList.numbers(bits), Set(lengths).count == lengths.count,
       lengths.allSatisfy({ [8, 16, 32, 64].contains($0) })
     else { throw ValidationError("--bits is 8, 16, 32, 64 or several of them, not '\(bits)'") }
-    guard NumberList.numbers(depths) != nil, NumberList.numbers(dims) != nil else {
-      throw ValidationError("--depths and --dims are four numbers each")
-    }
+    guard
+      [depths, dims].allSatisfy({ text in
+        NumberList.numbers(text).map { $0.count == 4 && $0.allSatisfy { $0 > 0 } } ?? false
+      })
+    else { throw ValidationError("--depths and --dims are four numbers above 0 each") }
     guard ModelInput.sides.contains(size) else {
       throw ValidationError("--size is 32 to 512 pixels, not \(size)")
     }
@@ -141,7 +144,7 @@ struct ModelTrainCommand: ToolCommand {
   /// What makes the training what it is.
   private func description(_ plan: TrainingPlan) -> String {
     [
-      "--data \(Files.lastComponent(of: Files.absolute(data))) --split \(split.rawValue) --bits \(bits)",
+      "--data \(dataset) --split \(split.rawValue) --bits \(bits)",
       "--size \(size) --depths \(depths) --dims \(dims) --epochs \(epochs)",
       "--adversarial-epochs \(adversarialEpochs)",
       `init`.map { "--init \(Files.lastComponent(of: $0))" } ?? "", learning.description,
@@ -167,12 +170,14 @@ struct ModelTrainCommand: ToolCommand {
         + "\(folder.testImages.count) to test with, "
         + printable(folder.classes.joined(separator: ", ")))
     if let remark = folder.splitRemark { output.remark(remark) }
-    if let plot { try Files.checkCanWrite(plot) }
+    try OutputPaths.check([plot], inputs: [`init`].compactMap { $0 })
+    let initial = try `init`.map { try InitialModel($0) }
+    for remark in initial?.remarks(folder, dataset: dataset) ?? [] { output.remark(remark) }
     let set = try folder.load(side: size, isCancelled: { Interruption.happened })
     let runFolder = try RunFolder(path: out)
     let parameters =
-      try `init`.map {
-        try ModelFile.read($0).adapted(
+      try initial.map {
+        try $0.file.adapted(
           to: plan.configuration, heads: plan.stages[0].recipe.heads, layerScale: plan.layerScale,
           seed: seed)
       }
@@ -182,7 +187,7 @@ struct ModelTrainCommand: ToolCommand {
       plan: plan, description: description(plan), set: set, images: folder.trainingImages,
       parameters: parameters, folder: runFolder, resumes: resume)
     if run.isFinished {
-      output.remark("\(runFolder.checkpointPath) is of a training that has finished: nothing to do")
+      try finishAgain(run, plan, initial, folder, set, runFolder, output)
     } else if run.hasBegun {
       output.remark("going on from \(runFolder.checkpointPath)")
     }
@@ -196,7 +201,8 @@ struct ModelTrainCommand: ToolCommand {
       },
       epochDone: { progress.done($0) },
       stageDone: { stage, parameters in
-        try finish(stage, parameters, plan, folder, set, runFolder, progress, output)
+        progress.end()
+        try finish(stage, parameters, plan, initial, folder, set, runFolder, output)
       })
     if let plot { try Files.write([UInt8](LossCurves.svg(try runFolder.log()).utf8), to: plot) }
     if case .interrupted = outcome {
@@ -208,28 +214,56 @@ struct ModelTrainCommand: ToolCommand {
     return .success
   }
 
+  private var dataset: String { Files.lastComponent(of: Files.absolute(data)) }
+
+  private func fileName(_ stage: TrainingPlan.Stage, _ bits: Int) -> String {
+    "\(stage.name)-\(bits).safetensors"
+  }
+
+  /// Nothing is left to do but to write models of the last stage that are gone.
+  private func finishAgain(
+    _ run: TrainingRun, _ plan: TrainingPlan, _ initial: InitialModel?, _ folder: PictureFolder,
+    _ set: TrainingSet, _ runFolder: RunFolder, _ output: Output
+  ) throws {
+    for (number, stage) in plan.stages.enumerated() {
+      let missing = stage.recipe.heads.map { fileName(stage, $0) }
+        .filter { !Files.exists("\(out)/\($0)") }
+      guard let first = missing.first else { continue }
+      guard number == plan.stages.count - 1 else {
+        throw CommandFailure(
+          .notFound, "\(out)/\(first) is gone, and the checkpoint has no parameters of that stage",
+          advice: "train anew, in another folder")
+      }
+      output.remark("\(out)/\(first) is gone: models of the last stage are written again")
+      try finish(stage, run.parameters, plan, initial, folder, set, runFolder, output)
+      return
+    }
+    output.remark("\(runFolder.checkpointPath) is of a training that has finished: nothing to do")
+  }
+
   private func finish(
     _ stage: TrainingPlan.Stage, _ parameters: [Float], _ plan: TrainingPlan,
-    _ folder: PictureFolder, _ set: TrainingSet, _ runFolder: RunFolder, _ progress: TrainingLine,
+    _ initial: InitialModel?, _ folder: PictureFolder, _ set: TrainingSet, _ runFolder: RunFolder,
     _ output: Output
   ) throws {
-    progress.end()
     let classes = JSONValue.array(folder.classes.map { .string($0) }).text
+    var metadata = [
+      ModelFile.Field.side: "\(size)", ModelFile.Field.classes: classes,
+      ModelFile.Field.dataset: dataset,
+      ModelFile.Field.split: split.rawValue, ModelFile.Field.splitSeed: "\(seed)",
+      ModelFile.Field.splitDigest: folder.splitDigest,
+      ModelFile.Field.stage: stage.name,
+      ModelFile.Field.training: description(plan),
+      ModelFile.Field.preprocessing:
+        "grey, fitted into a square with its aspect kept, black around it, 0 to 1",
+    ]
+    metadata[ModelFile.Field.ancestors] = try initial?.descent
     let whole = ModelFile(
-      configuration: plan.configuration, parameters: parameters,
-      metadata: [
-        ModelFile.Field.side: "\(size)", ModelFile.Field.classes: classes,
-        ModelFile.Field.dataset: Files.lastComponent(of: Files.absolute(data)),
-        ModelFile.Field.split: split.rawValue, ModelFile.Field.splitSeed: "\(seed)",
-        ModelFile.Field.splitDigest: folder.splitDigest,
-        ModelFile.Field.stage: stage.name,
-        ModelFile.Field.training: description(plan),
-        ModelFile.Field.preprocessing:
-          "grey, fitted into a square with its aspect kept, black around it, 0 to 1",
-      ], heads: stage.recipe.heads)
+      configuration: plan.configuration, parameters: parameters, metadata: metadata,
+      heads: stage.recipe.heads)
     for (index, bits) in stage.recipe.heads.enumerated() {
       let model = try whole.head(index)
-      let name = "\(stage.name)-\(bits).safetensors"
+      let name = fileName(stage, bits)
       var options = ModelEvaluation.Options()
       (options.attack, options.measuresPixels, options.lanes) = (nil, false, plan.lanes)
       let scores = try ModelEvaluation(model, set: set, folder: folder, options: options).clean
@@ -243,6 +277,31 @@ struct ModelTrainCommand: ToolCommand {
         "bits": JSONValue(bits), "map_at_100": JSONValue(scores.cut(100)?.hashing ?? 0),
         "map_at_1000": JSONValue(scores.cut(1000)?.hashing ?? 0),
       ])
+    }
+  }
+}
+
+/// What a training begins with.
+private struct InitialModel {
+  let file: ModelFile
+  let digest: String
+
+  init(_ path: String) throws {
+    let bytes = try Files.contents(of: path, limitBytes: ModelFile.maximumBytes)
+    file = try ModelFile.read(bytes: bytes, path)
+    digest = sha256(bytes).hex
+  }
+
+  func remarks(_ folder: PictureFolder, dataset: String) -> [String] {
+    file.descent(digest: digest).compactMap { $0.remark(of: folder, dataset: dataset) }
+  }
+
+  /// As model files have it.
+  var descent: String {
+    get throws {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys]
+      return String(decoding: try encoder.encode(file.descent(digest: digest)), as: UTF8.self)
     }
   }
 }

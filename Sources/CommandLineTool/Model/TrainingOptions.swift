@@ -50,6 +50,11 @@ struct LearningOptions: ParsableArguments, Sendable {
   }
 }
 
+/// By how much an attack may move pixels, in 255ths.
+enum AttackSizes {
+  static let accepted = 0.001...255.0
+}
+
 /// What is made small, and what attacks do meanwhile.
 struct LossOptions: ParsableArguments, Sendable {
   @Option(help: "L_ori: pairwise or central.") var loss = HashLoss.Original.pairwise
@@ -73,9 +78,12 @@ struct LossOptions: ParsableArguments, Sendable {
     else {
       throw ValidationError("--lambda, --phi, --chi and --warm-epochs are 0 or more")
     }
-    guard (1...1000).contains(attackSteps), attackStepSize > 0, attackRadius > 0,
-      attackRadius <= 255
-    else { throw ValidationError("an attack has 1 to 1000 steps, and moves pixels") }
+    guard (1...1000).contains(attackSteps), AttackSizes.accepted.contains(attackStepSize),
+      AttackSizes.accepted.contains(attackRadius)
+    else {
+      throw ValidationError(
+        "an attack has 1 to 1000 steps, --attack-step-size and --attack-radius are 0.001 to 255")
+    }
   }
 
   var attack: HashAttack {

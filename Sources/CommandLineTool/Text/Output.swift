@@ -117,7 +117,9 @@ public struct Output: Sendable {
     } catch {
       // A reader that left early ('sfmedir ls | head') is not worth a message; a full disk is, but
       // standard error may be the very thing that failed.
-      exit(error.number == EPIPE ? 128 + SIGPIPE : ExitStatus.inputOutput.rawValue)
+      if error.number == EPIPE { exit(128 + SIGPIPE) }
+      if descriptor != STDERR_FILENO { write("sfmedir: \(error)\n", to: STDERR_FILENO) }
+      exit(ExitStatus.inputOutput.rawValue)
     }
   }
 }
