@@ -377,7 +377,12 @@ public final class TrainingRun {
     }
     for at in global.indices { global[at] = gathered[at] / Float(gatheredWeight) }
     guard !average.isEmpty else { return }
-    let steps = Double(trainers.map(\.batchesPerEpoch).max() ?? 1) * Double(plan.localEpochs)
+    // Of all that the round asked: the average then forgets no later than one of pooled pictures does, which takes all
+    // their steps one after the other.
+    let clients = plan.selection(stage: position.stage, round: position.round)
+    let steps =
+      Double(clients.reduce(0) { $0 + trainers[$1].batchesPerEpoch })
+      * Double(plan.localEpochs(stage, round: position.round))
     // As for one client, the average of the first rounds would otherwise be mostly what training began with.
     let share = Float(
       max(1 - pow(stage.recipe.averageDecay, steps), 1 / Double(position.round + 2)))

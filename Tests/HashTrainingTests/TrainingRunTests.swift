@@ -95,6 +95,35 @@ import Testing
     #expect(trace == expected)
   }
 
+  /// A round counts as many steps as all of its clients have taken, as pooled pictures would have.
+  @Test func theAverageOverRoundsForgetsAsOneOfPooledPicturesDoes() throws {
+    let set = Pictures.synthetic(24)
+    func models(rounds: Int, decay: Double) throws -> [Float] {
+      var plan = Self.plan(clients: 3)
+      (plan.fraction, plan.localEpochs) = (1, 1)
+      plan.stages = [plan.stages[0]]
+      plan.stages[0].epochs = rounds
+      plan.stages[0].recipe.averageDecay = decay
+      plan.stages[0].recipe.schedule.shape = .constant
+      plan.stages[0].recipe.schedule.warmUpEpochs = 0
+      let scratch = try Scratch()
+      var trace = Trace()
+      _ = try Self.run(plan, set, scratch.folder, resumes: false, into: &trace)
+      #expect(trace.epochs.count == 3 * rounds)
+      return try #require(trace.models["clean"])
+    }
+    let decay = 0.8
+    let batches = 24 / Self.plan(clients: 3).stages[0].recipe.batchSize
+    let ends = try (1...3).map { try models(rounds: $0, decay: 0) }
+    var average = ConvNeXt.initialParameters(
+      Self.plan(clients: 3).configuration, layerScale: 0.5, seed: 1)
+    for (round, end) in ends.enumerated() {
+      let share = Float(max(1 - pow(decay, Double(batches)), 1 / Double(round + 2)))
+      for at in average.indices { average[at] += share * (end[at] - average[at]) }
+    }
+    #expect(try models(rounds: 3, decay: decay) == average)
+  }
+
   @Test func oneClientIsNoFederation() throws {
     let set = Pictures.synthetic(12)
     var traces: [Trace] = []

@@ -108,7 +108,9 @@ extension CommandFailure {
       case .inUse:
         self.init(
           .badInput, error.description,
-          advice: "go on with it with --resume, where it has a checkpoint, or take another folder with --out")
+          advice:
+            "go on with it with --resume, where it has a checkpoint, or take another folder with --out"
+        )
       }
     case let error as ModelFileError: self.init(.badInput, error.description)
     case let error as ConvNeXtError: self.init(.badInput, error.description)
