@@ -108,12 +108,17 @@ def hours(run):
     return json.loads(last)["seconds"] / 3600
 
 
-def begun(training, runs):
-    """What a training began with, as a sentence begins."""
+def beginning(training):
+    """The file whose parameters a training began with."""
     words = training.split()
-    if "--init" not in words:
+    return pathlib.Path(words[words.index("--init") + 1]) if "--init" in words else None
+
+
+def begun(training, runs):
+    """What a training began with, in words."""
+    begin = beginning(training)
+    if begin is None:
         return "from scratch"
-    begin = pathlib.Path(words[words.index("--init") + 1])
     run = runs / begin.stem
     took = f", which took {hours(run):.1f} hours itself" if run.is_dir() else ""
     return f"from the parameters of `{begin.name}`{took}"
@@ -121,18 +126,23 @@ def begun(training, runs):
 
 def trainings(name, models, runs):
     """The lines that say how the models of both stages were trained, by one training or by two."""
-    whole = runs / name
-    if whole.is_dir():
-        what = [("Both of them in one", "adversarial", whole)]
+    if (runs / name).is_dir():
+        what = {"Both of them in one": (models / f"{name}-adversarial.safetensors", runs / name)}
     else:
-        what = [(f"The one {when}", stage, runs / f"{name}-{stage}") for stage, when in STAGES.items()]
-    for who, stage, run in what:
-        command = metadata(models / f"{name}-{stage}.safetensors")["training"]
+        what = {
+            f"The one {when}": (models / f"{name}-{stage}.safetensors", runs / f"{name}-{stage}")
+            for stage, when in STAGES.items()
+        }
+    shown = {path.name for path, _ in what.values()}
+    for who, (path, run) in what.items():
+        command = metadata(path)["training"]
         yield textwrap.fill(f"{who}: {begun(command, runs)}, one seed, {hours(run):.1f} hours on one core.", 120)
         yield from ("", "```", f"sfmedir model train {command}", "```", "")
-        first = runs / "tmri-random-begin.safetensors"
-        if first.name in command:
-            yield from (f"`{first.name}`, from scratch:", "", "```", f"sfmedir model train {metadata(first)['training']}", "```", "")
+        begin = beginning(command)
+        if begin is not None and begin.name not in shown and (runs / begin.name).exists():
+            shown.add(begin.name)
+            first = metadata(runs / begin.name)["training"]
+            yield from (f"`{begin.name}`, {begun(first, runs)}:", "", "```", f"sfmedir model train {first}", "```", "")
 
 
 def card(name, rows, models, runs):
@@ -207,6 +217,7 @@ def card(name, rows, models, runs):
         "",
         "## Limits",
         f"- {about['limits']}",
+        "- Settings of the trainings were chosen by looking at these same test pictures: there is no third part.",
         "- One seed. Codes of one class mostly coincide: within a class nothing is ranked.",
         "- Attacks other than these, or with more steps, may do better.",
         "- Pictures from other scanners, sequences or body parts get a code too, and it means nothing. Nothing warns of it.",
