@@ -134,13 +134,16 @@ final class Cluster: Sendable {
     Address(host: "127.0.0.1", port: harnesses[index].server.port)
   }
 
+  /// - Parameter addresses: of `servers`, where they are not this cluster's.
   func client(
     _ configuration: ServiceClient.Configuration = .init(), servers: [Int]? = nil,
-    seed: UInt64 = 1
+    at addresses: [Address]? = nil, seed: UInt64 = 1
   ) throws -> ServiceClient {
     let servers = servers ?? Array(harnesses.indices)
     return ServiceClient(
-      servers.map { ServiceClient.Endpoint(address($0), node: "scs-\($0 + 1)") },
+      servers.map {
+        ServiceClient.Endpoint(addresses?[$0] ?? address($0), node: "scs-\($0 + 1)")
+      },
       tls: try .client(authority.credentials(.master, "node-1")),
       expecting: PeerExpectation(cluster: "test", role: .slave), group: harnesses[0].group,
       logger: harnesses[0].logger, configuration: configuration,
