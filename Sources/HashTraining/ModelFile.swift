@@ -116,6 +116,11 @@ public struct ModelFile: Sendable {
     if let text = metadata[Field.splitSeed], UInt64(text) == nil {
       throw ModelFileError.unusable("the seed of its split is '\(text)'")
     }
+    // What cannot be read would hide what its pictures have been to it.
+    if metadata[Field.ancestors] != nil && ancestors.isEmpty {
+      throw ModelFileError.unusable(
+        "what it says of the networks that it began with cannot be read")
+    }
     if let text = metadata[Field.side] {
       guard let side = Int(text), ModelInput.sides.contains(side) else {
         throw ModelFileError.unusable("its pictures have '\(text)' pixels a side, not 32 to 512")

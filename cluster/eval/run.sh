@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the models of Models/ on the pictures of DATA, as docs/results.md has them: nothing is trained.
 # DATA has folders tmri, amri and kct, or tmri.tar, amri.tar and kct.tar; each with manifest.csv. Tables, curves and figures
-# go to OUT (default: eval), in place of earlier ones. It takes an hour on two cores: every test picture is attacked twice for each
+# go to OUT (default: eval), in place of earlier ones. It takes some 70 minutes on two cores: every test picture is attacked twice for each
 # length of codes. A set whose pictures are not there is skipped, which is said.
 # Exits 1 where a set could not be measured, 64 where there is nothing to measure, 130 after Ctrl-C.
 set -euo pipefail
