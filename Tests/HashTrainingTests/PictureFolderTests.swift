@@ -445,4 +445,30 @@ import Testing
     let bytes = try model.encoded(precision: .single)
     #expect(throws: ModelFileError.self) { try ModelFile(safetensors: bytes) }
   }
+
+  @Test func aModelSaysWhatItsTrainingBeganWith() throws {
+    var first = try Self.model(channels: 1, bits: 8)
+    first.metadata[ModelFile.Field.dataset] = "heads"
+    first.metadata[ModelFile.Field.split] = "random"
+    first.metadata[ModelFile.Field.splitDigest] = "d"
+    #expect(first.ancestors.isEmpty)
+    let descent = first.descent(digest: "a")
+    #expect(
+      descent.map { [$0.digest, $0.dataset, $0.split, $0.splitDigest] }
+        == [["a", "heads", "random", "d"]])
+    // Over a network in between, too, and through a file.
+    var second = try Self.model(channels: 1, bits: 8)
+    second.metadata[ModelFile.Field.ancestors] = String(
+      decoding: try JSONEncoder().encode(descent), as: UTF8.self)
+    let read = try ModelFile(safetensors: second.encoded(precision: .single))
+    #expect(read.ancestors == descent)
+    #expect(read.descent(digest: "b").map(\.digest) == ["a", "b"])
+    #expect(throws: ModelFileError.self) { try ModelFile.joined([read, first]) }
+    // Nobody is to take silence for innocence.
+    for text in ["", "[]", "[{}]", "nobody"] {
+      second.metadata[ModelFile.Field.ancestors] = text
+      let bytes = try second.encoded(precision: .single)
+      #expect(throws: ModelFileError.self, "\(text)") { try ModelFile(safetensors: bytes) }
+    }
+  }
 }
