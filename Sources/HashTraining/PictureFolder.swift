@@ -101,9 +101,7 @@ public struct PictureFolder: Sendable {
     guard isDirectory.boolValue else { throw .notAFolder(path: directory) }
     var found: [Found]
     var namesGroups = false
-    // Also a link that leads nowhere: whoever put it there did not want the folders' split.
-    var status = stat()
-    if lstat(directory + "/manifest.csv", &status) == 0 {
+    if FileManager.default.fileExists(atPath: directory + "/manifest.csv") {
       (found, namesGroups) = try Self.manifest(directory, split)
     } else {
       found = try Self.folders(directory, split, seed: seed)
