@@ -102,7 +102,10 @@ public struct ModelEvaluation: Sendable {
     classCodes = codes
     if options.measuresPixels {
       progress("pixels alone")
-      pixels = NearestPixels(set: set, queries: tests, database: trainings, ks: options.ks)
+      pixels = NearestPixels(
+        set: set, queries: tests, database: trainings, ks: options.ks,
+        isCancelled: options.isCancelled)
+      if options.isCancelled() { throw CancellationError() }
     }
     guard let attack = options.attack else { return }
     let attacked = Self.attacked(tests, options)

@@ -40,14 +40,14 @@ public struct ModelFile: Sendable {
     public static let ancestors = "ancestors"
   }
 
-  /// A network with whose parameters a training began, directly or over others.
+  /// A network with whose parameters a training began, directly or over others. Empty is what is not known of it.
   public struct Ancestor: Codable, Sendable, Equatable {
     /// Of the file, SHA-256 in hexadecimal.
-    public var digest: String
-    public var dataset: String
-    /// "group" or "random"; empty where the file does not say, as all that follows.
-    public var split: String
-    public var splitDigest: String
+    public var digest = ""
+    public var dataset = ""
+    /// "group" or "random".
+    public var split = ""
+    public var splitDigest = ""
 
     enum CodingKeys: String, CodingKey {
       case digest = "sha256"
@@ -58,7 +58,10 @@ public struct ModelFile: Sendable {
   }
 
   public var ancestors: [Ancestor] {
-    guard let text = metadata[Field.ancestors] else { return [] }
+    guard let text = metadata[Field.ancestors] else {
+      // Its training did not begin with nothing, and of with what there is no word.
+      return metadata[Field.training]?.contains("--init ") == true ? [Ancestor()] : []
+    }
     return (try? JSONDecoder().decode([Ancestor].self, from: Data(text.utf8))) ?? []
   }
 

@@ -100,16 +100,13 @@ public struct PictureFolder: Sendable {
     }
     guard isDirectory.boolValue else { throw .notAFolder(path: directory) }
     var found: [Found]
-    var namesGroups = false
+    var ungrouped: Int?
     if FileManager.default.fileExists(atPath: directory + "/manifest.csv") {
-      (found, namesGroups) = try Self.manifest(directory, split)
+      (found, ungrouped) = try Self.manifest(directory, split)
     } else {
       found = try Self.folders(directory, split, seed: seed)
     }
-    splitRemark =
-      split == .group && !namesGroups
-      ? "\(directory): the split is taken as it is; that nobody is on both sides, whoever made it knows"
-      : nil
+    splitRemark = split == .group ? Self.remark(directory, ungrouped: ungrouped) : nil
     found.sort { $0.path < $1.path }
     if found.isEmpty { throw .noPictures(path: directory) }
     if found.count > Self.maximumPictures { throw .tooManyPictures(path: directory) }
@@ -141,10 +138,18 @@ public struct PictureFolder: Sendable {
 
   private typealias Found = (path: String, name: String, isForTraining: Bool)
 
-  /// - Returns: the pictures, and whether a column `group` says which belong together.
+  /// - Parameter ungrouped: pictures of which nothing says what they belong to; nil for all.
+  private static func remark(_ directory: String, ungrouped: Int?) -> String? {
+    guard ungrouped != 0 else { return nil }
+    return "\(directory): the split is taken as it is"
+      + (ungrouped.map { " where pictures have no group (\($0) of them)" } ?? "")
+      + "; that nobody is on both sides, whoever made it knows"
+  }
+
+  /// - Returns: the pictures, and how many of them a column `group` says nothing of; nil where there is none.
   private static func manifest(
     _ directory: String, _ split: SplitProtocol
-  ) throws(PictureFolderError) -> ([Found], Bool) {
+  ) throws(PictureFolderError) -> ([Found], Int?) {
     let path = directory + "/manifest.csv"
     var text = try text(of: path)
     // Spreadsheets mark UTF-8 with it.
@@ -161,6 +166,7 @@ public struct PictureFolder: Sendable {
     }
     let groupColumn = columns.firstIndex(of: "group")
     var sides: [String: Bool] = [:]
+    var ungrouped = 0
     var found: [Found] = []
     var seen: Set<String> = []
     for (index, line) in lines.enumerated() where !line.allSatisfy(\.isWhitespace) {
@@ -183,9 +189,12 @@ public struct PictureFolder: Sendable {
           line: index + 2, reason: "\(wanted) is '\(fields[splitColumn])', neither train nor test")
       }
       let isForTraining = fields[splitColumn] == "train"
-      if split == .group, let groupColumn, !fields[groupColumn].isEmpty {
+      if split == .group, let groupColumn {
         let group = fields[groupColumn]
-        guard sides.updateValue(isForTraining, forKey: group) ?? isForTraining == isForTraining
+        if group.isEmpty { ungrouped += 1 }
+        guard
+          group.isEmpty
+            || sides.updateValue(isForTraining, forKey: group) ?? isForTraining == isForTraining
         else { throw .groupOnBothSides(group) }
       }
       let name = fields[classColumn]
@@ -193,7 +202,7 @@ public struct PictureFolder: Sendable {
       else { throw .badManifest(line: index + 2, reason: "the class is '\(name)'") }
       found.append((path, name, isForTraining))
     }
-    return (found, groupColumn != nil)
+    return (found, groupColumn.map { _ in ungrouped })
   }
 
   /// Of a line of RFC 4180, without line breaks inside fields.
@@ -235,6 +244,11 @@ public struct PictureFolder: Sendable {
   ) throws(PictureFolderError) -> [Found] {
     let top = try folders(in: directory)
     if top.contains("train") && top.contains("test") {
+      if let other = top.first(where: { $0 != "train" && $0 != "test" }) {
+        throw .unexpected(
+          path: "\(directory)/\(other)",
+          reason: "stands beside train and test: nothing would be learned from it or asked of it")
+      }
       var found: [Found] = []
       for side in ["train", "test"] {
         for name in try folders(in: "\(directory)/\(side)") {
@@ -264,8 +278,23 @@ public struct PictureFolder: Sendable {
     return order.enumerated().map { ($1.path, $1.name, $0 < training) }
   }
 
+  /// A picture beside them would be of no class.
   private static func folders(in path: String) throws(PictureFolderError) -> [String] {
-    try children(path).filter(\.isDirectory).map(\.name)
+    let children = try children(path)
+    for child in children where child.isFile && isPicture("\(path)/\(child.name)") {
+      throw .unexpected(
+        path: "\(path)/\(child.name)", reason: "is a picture, where folders of classes are expected"
+      )
+    }
+    return children.filter(\.isDirectory).map(\.name)
+  }
+
+  /// By its first bytes.
+  private static func isPicture(_ path: String) -> Bool {
+    guard let file = FileHandle(forReadingAtPath: path) else { return false }
+    defer { try? file.close() }
+    let head = (try? file.read(upToCount: 256)) ?? Data()
+    return ImageFormat.sniffed(from: [UInt8](head)) != nil
   }
 
   /// Of a class; a folder in it would be pictures that nobody learns from.
@@ -282,12 +311,12 @@ public struct PictureFolder: Sendable {
   /// In the order of their names; hidden ones are left out.
   private static func children(
     _ path: String
-  ) throws(PictureFolderError) -> [(name: String, isDirectory: Bool)] {
+  ) throws(PictureFolderError) -> [(name: String, isDirectory: Bool, isFile: Bool)] {
     guard let stream = opendir(path) else {
       throw .unreadable(path: path, reason: String(cString: strerror(errno)))
     }
     defer { closedir(stream) }
-    var children: [(name: String, isDirectory: Bool)] = []
+    var children: [(name: String, isDirectory: Bool, isFile: Bool)] = []
     while let entry = readdir(stream) {
       let bytes = withUnsafeBytes(of: &entry.pointee.d_name) { $0.prefix { $0 != 0 }.map { $0 } }
       guard let name = String(validating: bytes, as: UTF8.self) else {
@@ -300,7 +329,8 @@ public struct PictureFolder: Sendable {
       guard stat("\(path)/\(name)", &status) == 0 else {
         throw .unreadable(path: "\(path)/\(name)", reason: String(cString: strerror(errno)))
       }
-      children.append((name, status.st_mode & S_IFMT == S_IFDIR))
+      let kind = status.st_mode & S_IFMT
+      children.append((name, kind == S_IFDIR, kind == S_IFREG))
     }
     return children.sorted { $0.name < $1.name }
   }

@@ -88,6 +88,8 @@ public struct RunFolder: Sendable {
       try disk.rename(temporary, to: target)
       try disk.synchronizeDirectory(path)
     } catch {
+      // Where it fails, the next one takes it away.
+      try? disk.remove(temporary)
       throw RunFolderError.disk("\(error)")
     }
   }
@@ -113,14 +115,17 @@ public struct RunFolder: Sendable {
     return try encoder.encode(report) + Data([0x0A])
   }
 
+  /// Durable before a checkpoint is that has the epoch behind it.
   func append(_ report: EpochReport) throws {
     let line = try Self.line(report)
-    guard let handle = FileHandle(forWritingAtPath: logPath) else {
-      throw RunFolderError.disk("cannot open \(logPath)")
+    do {
+      let file = try SystemDisk().open(logPath, mode: .readWrite)
+      let end = try file.sizeBytes()
+      try line.withUnsafeBytes { try file.write($0, at: end) }
+      try file.synchronize()
+    } catch {
+      throw RunFolderError.disk("\(error)")
     }
-    defer { try? handle.close() }
-    try handle.seekToEnd()
-    try handle.write(contentsOf: line)
   }
 
   /// Epochs so far. A line that an interruption has torn is left out: what it told is done again.

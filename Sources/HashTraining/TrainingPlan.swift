@@ -56,6 +56,13 @@ public struct TrainingPlan: Sendable {
     stage.recipe.attack.map { 2 + Double($0.steps) * 2 / 3 } ?? 1
   }
 
+  /// Of dice that are each client's own: what views and starts of attacks had in common, no mean would level out.
+  func seed(ofClient client: Int, _ stage: Stage) -> UInt64 {
+    if clients == 1 { return stage.recipe.seed }
+    var dice = SplitMix64(seed: stage.recipe.seed ^ UInt64(client + 1) << 32)
+    return dice.next()
+  }
+
   /// Splits pictures between the clients.
   /// - Parameters:
   ///   - images: numbers of pictures.

@@ -170,6 +170,9 @@ public final class TrainingRun {
   public var hasBegun: Bool { position != Position() }
   public var isFinished: Bool { position.stage == plan.stages.count }
 
+  /// Of the dice of each client in the stage under way.
+  package var clientSeeds: [UInt64] { trainers.map(\.recipe.seed) }
+
   /// What all clients have in common: of a finished run, what the last stage came to.
   public var parameters: [Float] { global }
 
@@ -195,6 +198,7 @@ public final class TrainingRun {
         throw .clientWithTooFewImages(
           client: client, count: part.count, batchSize: recipe.batchSize)
       }
+      recipe.seed = plan.seed(ofClient: client, stage)
       trainers.append(
         try HashTrainer(network: network, set: set, images: part, recipe: recipe, codes: codes))
     }

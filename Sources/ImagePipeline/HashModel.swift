@@ -1,13 +1,12 @@
 import Base
 import DeepHash
-import Glibc
 import ImageCipher
 import Imaging
 import RPC
 
 /// Why a file cannot serve as the model that makes hash codes.
 public enum HashModelError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// The operating system did not give the file; its own sentence.
+  /// The file is not there, is no regular file, or the operating system did not give it.
   case unreadable(path: String, reason: String)
   case tooLarge(path: String, maximumBytes: Int)
   case notANetwork(path: String, ConvNeXtError)
@@ -98,32 +97,11 @@ public struct HashModel: Sendable {
   }
 
   private static func read(_ path: String) throws(HashModelError) -> [UInt8] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw unreadable(path) }
-    defer { close(descriptor) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else { throw unreadable(path) }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw .unreadable(path: path, reason: "it is not a regular file")
+    do throws(RegularFile.Failure) {
+      return try RegularFile.contents(of: path, maximumBytes: maximumFileBytes)
+    } catch {
+      if case .tooLarge(let maximum) = error { throw .tooLarge(path: path, maximumBytes: maximum) }
+      throw .unreadable(path: path, reason: error.description)
     }
-    guard status.st_size <= maximumFileBytes else {
-      throw .tooLarge(path: path, maximumBytes: maximumFileBytes)
-    }
-    var failed = false
-    let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, filled in
-      while filled < buffer.count {
-        let count = Glibc.read(descriptor, buffer.baseAddress! + filled, buffer.count - filled)
-        if count < 0 && errno == EINTR { continue }
-        failed = count < 0
-        if count <= 0 { return }
-        filled += count
-      }
-    }
-    if failed { throw unreadable(path) }
-    return bytes
-  }
-
-  private static func unreadable(_ path: String) -> HashModelError {
-    .unreadable(path: path, reason: String(cString: strerror(errno)))
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Imaging
 import TestSupport
 import Testing
@@ -45,10 +46,12 @@ import Testing
     ]
 
     /// - Parameter more: of an option that comes twice, the last counts.
-    func train(_ more: [String] = []) async throws {
+    @discardableResult
+    func train(_ more: [String] = []) async throws -> [[String: JSONScalar]] {
       let trained = try await run(
         ["train", "--data", pictures] + Self.options + ["--out", directory.path("run")] + more)
       #expect(trained.status == 0, "\(trained.errors)")
+      return trained.lines
     }
 
     /// The first line, of which values may be lists, and what is said on standard error.
@@ -63,12 +66,50 @@ import Testing
       )
     }
 
+    /// Trains until the first epoch is told, and sends a signal then.
+    /// - Parameter readsOn: false: nobody is there any more who could read what is said, as when a terminal closes.
+    /// - Returns: the exit status.
+    func trainUntil(_ signal: Int32, readsOn: Bool, _ more: [String]) throws -> Int32 {
+      let process = Process()
+      // Whoever runs the tests may ignore signals, as nohup does; a program would inherit that.
+      process.executableURL = URL(filePath: "/usr/bin/env")
+      process.arguments =
+        ["--default-signal", sfmedir, "model", "train", "--data", pictures] + Self.options + more
+      let said = Pipe()
+      process.standardOutput = said
+      process.standardError = said
+      // A page and no more, so that the program cannot come to its end before the signal: nobody reads its lines.
+      let sizeOfPipe: Int32 = 1031  // F_SETPIPE_SZ, a macro that Swift does not import
+      #expect(fcntl(said.fileHandleForWriting.fileDescriptor, sizeOfPipe, 4096) == 4096)
+      try process.run()
+      // Done by `run` where Foundation does so; twice does no harm.
+      try? said.fileHandleForWriting.close()
+      let reader = said.fileHandleForReading
+      var text = Data()
+      while text.firstRange(of: Data("clean   1/200".utf8)) == nil {
+        let more = reader.availableData
+        if more.isEmpty { break }
+        text += more
+      }
+      #expect(kill(process.processIdentifier, signal) == 0)
+      if readsOn { _ = reader.readDataToEndOfFile() } else { try reader.close() }
+      process.waitUntilExit()
+      return process.terminationReason == .exit ? process.terminationStatus : -1
+    }
+
     func sizeBytes(_ name: String) throws -> Int { try directory.read(name).count }
   }
 
   @Test func severalLengthsBecomeOneSmallFileAndComeOutAgain() async throws {
     let place = try Workplace()
-    try await place.train()
+    let models = try await place.train().filter { $0["type"]?.text == "model" }
+    #expect(models.count == 4)
+    // No figure without what chance and the pixels alone find.
+    for line in models {
+      for key in ["map_at_100", "pixel_map_at_100", "shuffled_map_at_100"] {
+        #expect(line[key]?.number.map { $0 > 0 && $0 <= 1 } == true, "\(key)")
+      }
+    }
     let parts = ["run/adversarial-8.safetensors", "run/adversarial-16.safetensors"]
     let (joined, single) = (place.directory.path("all"), place.directory.path("one"))
     let data = ["--data", place.pictures]
@@ -125,6 +166,28 @@ import Testing
       try await place.run(
         ["compact", "\(place.pictures)/train/no-lesion/3.png"] + data + ["--out", single]
       ).status == 65)
+  }
+
+  /// Ctrl-C, `kill`, and a terminal that closes.
+  @Test func aSignalEndsATrainingThatGoesOnAsIfNothingHadBeen() async throws {
+    let place = try Workplace()
+    // More lines than fit into the pipe.
+    let epochs = ["--epochs", "200"]
+    try await place.train(epochs)
+    for (signal, readsOn) in [(SIGINT, true), (SIGTERM, true), (SIGINT, false), (SIGHUP, false)] {
+      let name = "broken-\(signal)-\(readsOn)"
+      let broken = epochs + ["--out", place.directory.path(name)]
+      #expect(try place.trainUntil(signal, readsOn: readsOn, broken) == 130, "\(name)")
+      #expect(throws: (any Error).self, "\(name)") {
+        try place.directory.read("\(name)/clean-16.safetensors")
+      }
+      try await place.train(broken + ["--resume"])
+      for model in ["clean-8", "clean-16", "adversarial-8", "adversarial-16"] {
+        #expect(
+          try place.directory.read("\(name)/\(model).safetensors")
+            == place.directory.read("run/\(model).safetensors"), "\(name), \(model)")
+      }
+    }
   }
 
   @Test func anAttackIsShown() async throws {

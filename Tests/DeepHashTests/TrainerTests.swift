@@ -288,7 +288,31 @@ import Testing
     for (with, without) in zip(pulled, free) { #expect(abs(with - without - 0.05) < 1e-4) }
   }
 
-  @Test func bitsThatAreWonHaveNoPartInAnAttack() {
+  /// The objective as ALGORITHMS has it, in double precision, against the slope that attacks follow.
+  @Test func anAttackFollowsTheSlopeOfItsObjective() {
+    func objective(_ output: Double, _ code: Double, _ alpha: Double) -> Double {
+      let s = tanh(alpha * output) * code
+      return (2 - s) * s
+    }
+    for alpha in [0.1, 0.5, 1] {
+      for code in [1.0, -1] {
+        for output in stride(from: -6.0, through: 6, by: 0.37) {
+          let slope = Double(
+            HashAttack.slope(Float(output), code: Float(code), alpha: Float(alpha)))
+          if tanh(alpha * output) * code >= 0.5 {
+            #expect(slope == 0, "won already: \(output), \(code), \(alpha)")
+            continue
+          }
+          let difference =
+            (objective(output + 1e-5, code, alpha) - objective(output - 1e-5, code, alpha)) / 2e-5
+          #expect(abs(slope - difference) < 1e-5, "\(output), \(code), \(alpha)")
+          #expect(slope * code > 0)
+        }
+      }
+    }
+  }
+
+  @Test func attacksSharpenStepByStep() {
     let alphas = (0..<100).map { HashAttack.alpha(step: $0, of: 100) }
     #expect(alphas[..<50].allSatisfy { $0 == 0.1 })
     #expect([50, 59, 60, 70, 80, 90, 99].map { alphas[$0] } == [0.2, 0.2, 0.3, 0.5, 0.7, 1, 1])

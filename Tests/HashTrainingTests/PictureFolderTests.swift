@@ -115,6 +115,20 @@ import Testing
         reason: "is a folder, where pictures of a class are expected")
     ) { try Self.open(deep) }
 
+    for (place, reason) in [
+      (
+        "val/x/2.png",
+        "val stands beside train and test: nothing would be learned from it or asked of it"
+      ),
+      ("2.png", "2.png is a picture, where folders of classes are expected"),
+      ("train/2.png", "train/2.png is a picture, where folders of classes are expected"),
+    ] {
+      let loose = try folders()
+      try loose.write(Self.png(2), to: place)
+      let error = #expect(throws: PictureFolderError.self) { try Self.open(loose) }
+      #expect(error?.description == loose.path + "/" + reason)
+    }
+
     let unnamed = try folders()
     let name = Array("\(unnamed.path)/train/x/".utf8) + [0xFF, 0x2E, 0x70, 0x00]
     let descriptor = name.map { CChar(bitPattern: $0) }.withUnsafeBufferPointer {
@@ -184,13 +198,16 @@ import Testing
 
   @Test func groupsStayOnOneSide() throws {
     let scratch = try Scratch()
-    func write(_ last: String) throws {
+    func write(_ last: String, third: String = "g2") throws {
       try scratch.write(
-        "path,class,split,group\n1.png,x,train,g1\n2.png,y,train,g2\n3.png,y,train,\n4.png,x,test,\(last)",
+        "path,class,split,group\n1.png,x,train,g1\n2.png,y,train,g2\n3.png,y,train,\(third)\n4.png,x,test,\(last)",
         to: "manifest.csv")
     }
     try write("g3")
     #expect(try Self.open(scratch).splitRemark == nil)
+    // An empty cell says no more than a missing column.
+    try write("g3", third: "")
+    #expect(try Self.open(scratch).splitRemark?.contains("no group (1 of them)") == true)
     try write("g1")
     #expect(throws: PictureFolderError.groupOnBothSides("g1")) { try Self.open(scratch) }
     // Without the column nothing says so, and figures do not go without a word.
@@ -223,7 +240,7 @@ import Testing
       atPath: scratch.path + "/manifest.csv", withDestinationPath: large)
     #expect(
       throws: PictureFolderError.unreadable(
-        path: scratch.path + "/manifest.csv", reason: "it has 1073741824 bytes")
+        path: scratch.path + "/manifest.csv", reason: "it has more than 268435456 bytes")
     ) { try Self.open(scratch) }
   }
 }
@@ -465,6 +482,10 @@ import Testing
     #expect(read.descent(digest: "b").map(\.digest) == ["a", "b"])
     #expect(throws: ModelFileError.self) { try ModelFile.joined([read, first]) }
     // Nobody is to take silence for innocence.
+    var silent = first
+    silent.metadata[ModelFile.Field.training] = "--epochs 3 --init heads.safetensors --seed 1"
+    #expect(silent.ancestors.map(\.dataset) == [""])
+    #expect(silent.descent(digest: "c").map(\.dataset) == ["", "heads"])
     for text in ["", "[]", "[{}]", "nobody"] {
       second.metadata[ModelFile.Field.ancestors] = text
       let bytes = try second.encoded(precision: .single)

@@ -95,6 +95,19 @@ import Testing
     #expect(trace == expected)
   }
 
+  /// What clients had in common, the mean of what they come to would keep.
+  @Test func clientsHaveDiceOfTheirOwn() throws {
+    let set = Pictures.synthetic(24)
+    func seeds(clients: Int, _ folder: RunFolder, resumes: Bool) throws -> [UInt64] {
+      try Self.begin(Self.plan(clients: clients), set, folder, resumes: resumes).clientSeeds
+    }
+    let (one, three) = (try Scratch(), try Scratch())
+    #expect(try seeds(clients: 1, one.folder, resumes: false) == [1])
+    let own = try seeds(clients: 3, three.folder, resumes: false)
+    #expect(Set(own + [1]).count == 4)
+    #expect(try seeds(clients: 3, three.folder, resumes: true) == own)
+  }
+
   /// A round counts as many steps as all of its clients have taken, as pooled pictures would have.
   @Test func theAverageOverRoundsForgetsAsOneOfPooledPicturesDoes() throws {
     let set = Pictures.synthetic(24)
@@ -280,6 +293,15 @@ import Testing
     #expect(throws: RunFolderError.locked(path: scratch.path)) {
       try RunFolder(path: scratch.path)
     }
+  }
+
+  @Test func aWriteThatFailsLeavesNothing() throws {
+    let scratch = try Scratch()
+    try scratch.write("x", to: "model/inside")
+    #expect(throws: RunFolderError.self) { try scratch.folder.write([1, 2, 3], to: "model") }
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: scratch.path).sorted()
+        == ["lock", "model"])
   }
 
   @Test func modelsOfOthersAreNotOverwritten() throws {

@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import ImagePipeline
 import ImageTestSupport
 import Imaging
@@ -36,7 +37,14 @@ enum TestPNG {
     let folder = try TemporaryDirectory()
     let absent = #expect(throws: HashModelError.self) { try HashModel(path: folder.path("none")) }
     #expect(absent?.description.contains("No such file") == true)
-    #expect(throws: HashModelError.self) { try HashModel(path: folder.path) }
+    // A pipe into which nobody writes must not hold up a daemon's start.
+    let pipe = folder.path("pipe")
+    #expect(mkfifo(pipe, 0o600) == 0)
+    for path in [folder.path, pipe] {
+      #expect(
+        throws: HashModelError.unreadable(path: path, reason: "it is not a regular file")
+      ) { try HashModel(path: path) }
+    }
     let text = try folder.write("t", text: "hello")
     let error = #expect(throws: HashModelError.self) { try HashModel(path: text) }
     guard case .notANetwork = error else {

@@ -156,7 +156,7 @@ def card(name, rows, models, runs):
         f"# Model card: {about['title']}, {split} split",
         "",
         f"ConvNeXt networks that turn a grey {about['picture']} into a hash code, so that pictures of the same class lie close in",
-        "Hamming distance; one trained on clean pictures, one hardened against adversarial queries after that.",
+        'Hamming distance; one trained on clean pictures, one hardened against adversarial queries. "Training" says what each began with.',
         "",
         "**Research use only. This is not a medical device, and its results are no diagnosis.**",
         "",

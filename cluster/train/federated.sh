@@ -36,7 +36,7 @@ for name in pooled clients; do
   more=()
   if [ "$name" = clients ]; then more=(--clients 3); fi
   (
-    trap '' INT
+    trap '' HUP INT
     trap - TERM
     trap '[ $? = 0 ] || told "$name" "$out/$name.txt"' EXIT
     train "$name" "${more[@]}"

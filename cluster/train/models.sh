@@ -109,7 +109,7 @@ for wave in "${first[*]}" "${second[*]}"; do
     if [ "$running" -ge "$(nproc)" ]; then one_less; fi
     # Not with '||' behind it: a command that fails would no longer end the training then.
     (
-      trap '' INT
+      trap '' HUP INT
       trap - TERM
       trap '[ $? = 0 ] || told "$name" "$out/$name.txt"' EXIT
       train "$name"

@@ -27,7 +27,7 @@ told() {
 
 # Ends what was begun with '&', and waits for it.
 stop() {
-  trap - EXIT INT TERM
+  trap - EXIT HUP INT TERM
   local begun
   begun=$(jobs -p)
   # shellcheck disable=SC2086
@@ -35,5 +35,6 @@ stop() {
   wait || true
 }
 trap stop EXIT
+trap 'stop; exit 129' HUP
 trap 'stop; exit 130' INT
 trap 'stop; exit 143' TERM

@@ -27,7 +27,7 @@ struct ModelEvalCommand: ToolCommand {
       _tie_aware, pixel_accuracy, pixel_map_at_100, pixel_map_at_100_retrieval, attack_linf, attack_l2, attack_mse, \
       nontargeted_linf, nontargeted_l2, nontargeted_mse, attacked_queries (how many), attack_steps, attack_radius, attack_seed, \
       smallest_class_distance, cuts, adversarial_cuts, pixel_cuts, shuffled_cuts (for each k: k, precision, recall, \
-      map), radii, adversarial_radii (for each Hamming radius: radius, precision, recall), remarks (why figures may not mean what \
+      map), radii, adversarial_radii (for each Hamming radius within which something is found: radius, precision, recall), remarks (why figures may not mean what \
       they seem to). Without attacks there are no keys of theirs.
 
       Exit codes: 0 measured; 65 bad pictures or models.
@@ -102,7 +102,7 @@ struct ModelEvalCommand: ToolCommand {
         output.print(output.styled(table.title, .bold))
         output.print(table.table)
       }
-      for note in tables.notes { output.print(note) }
+      for note in tables.notes { output.print(printable(note)) }
       if let markdown { try Files.write([UInt8](tables.markdown.utf8), to: markdown) }
       if let plot { try Files.write([UInt8](tables.svg.utf8), to: plot) }
       return .success

@@ -12,6 +12,9 @@ extension ModelFile {
       remarks.append(
         "it was trained on the \(own.rawValue) split: by the other one it is asked for pictures that it has learned"
       )
+    } else if self.split != nil && metadata[Field.splitDigest] == nil {
+      remarks.append(
+        "it does not say which pictures it was trained on: it may be asked for what it has learned")
     } else if let own = metadata[Field.splitDigest], own != folder.splitDigest {
       remarks.append(
         "it was trained on other pictures, or on another split of them: it may be asked for what it has learned"
@@ -33,6 +36,10 @@ extension ModelFile {
 extension ModelFile.Ancestor {
   /// Where a training began with a network that had learned from the same pictures, split in another way.
   func remark(of folder: PictureFolder, dataset: String) -> String? {
+    if self.dataset.isEmpty {
+      return
+        "it began with a network that does not say what it was trained on: it may be asked for what that one has learned"
+    }
     guard self.dataset == dataset, splitDigest != folder.splitDigest else { return nil }
     return "it began with a network that had learned from '\(dataset)' by another split"
       + (split.isEmpty ? "" : " (\(split))") + ": it may be asked for what that one has learned"

@@ -30,10 +30,12 @@ struct ModelTrainCommand: ToolCommand {
 
       JSON: a line {"type":"epoch"} for each with stage, epoch, epochs, client, loss, l_ori, l_adl, l_quant, \
       l_bit, rate, gradient_norm, images_per_s, seconds; a line {"type":"model"} for each with path, stage, \
-      bits, map_at_100 and map_at_1000 of the test pictures.
+      bits, map_at_100 and map_at_1000 of the test pictures, and beside it pixel_map_at_100 (the pixels alone) and \
+      shuffled_map_at_100 (chance).
 
-      Exit codes: 0 trained; 1 the loss is no number; 65 bad pictures or checkpoint; 66 no such folder; 74 reading or writing failed; \
-      75 another training writes to OUT; 130 interrupted, by SIGINT or SIGTERM: checkpoint written.
+      Exit codes: 0 trained; 1 the loss is no number; 65 bad pictures or checkpoint; 66 no such folder; 74 reading or \
+      writing failed; 75 another training writes to OUT; 130 interrupted, by SIGINT, SIGTERM or SIGHUP: checkpoint \
+      written.
       """)
 
   @OptionGroup var outputOptions: OutputOptions
@@ -172,7 +174,9 @@ struct ModelTrainCommand: ToolCommand {
     if let remark = folder.splitRemark { output.remark(remark) }
     try OutputPaths.check([plot], inputs: [`init`].compactMap { $0 })
     let initial = try `init`.map { try InitialModel($0) }
-    for remark in initial?.remarks(folder, dataset: dataset) ?? [] { output.remark(remark) }
+    for remark in initial?.remarks(folder, dataset: dataset) ?? [] {
+      output.remark(printable(remark))
+    }
     let set = try folder.load(side: size, isCancelled: { Interruption.happened })
     let runFolder = try RunFolder(path: out)
     let parameters =
@@ -261,23 +265,38 @@ struct ModelTrainCommand: ToolCommand {
     let whole = ModelFile(
       configuration: plan.configuration, parameters: parameters, metadata: metadata,
       heads: stage.recipe.heads)
+    // What was learned is what codes find beyond this.
+    var pixels: NearestPixels?
     for (index, bits) in stage.recipe.heads.enumerated() {
       let model = try whole.head(index)
       let name = fileName(stage, bits)
       var options = ModelEvaluation.Options()
-      (options.attack, options.measuresPixels, options.lanes) = (nil, false, plan.lanes)
-      let scores = try ModelEvaluation(model, set: set, folder: folder, options: options).clean
+      (options.attack, options.measuresPixels, options.lanes) = (nil, pixels == nil, plan.lanes)
+      let evaluation = try ModelEvaluation(model, set: set, folder: folder, options: options)
+      pixels = evaluation.pixels ?? pixels
       try runFolder.write(try model.encoded(precision: .single), to: name)
-      output.print(
-        "\(out)/\(name)  mAP@100 \(Units.fixed(scores.cut(100)?.hashing ?? 0, digits: 3)) "
-          + "(as information retrieval counts \(Units.fixed(scores.cut(100)?.retrieval ?? 0, digits: 3)))"
-      )
-      output.emit([
-        "type": "model", "path": .string("\(out)/\(name)"), "stage": .string(stage.name),
-        "bits": JSONValue(bits), "map_at_100": JSONValue(scores.cut(100)?.hashing ?? 0),
-        "map_at_1000": JSONValue(scores.cut(1000)?.hashing ?? 0),
-      ])
+      report(evaluation, of: "\(out)/\(name)", stage, bits, pixels, output)
     }
+  }
+
+  private func report(
+    _ evaluation: ModelEvaluation, of path: String, _ stage: TrainingPlan.Stage, _ bits: Int,
+    _ pixels: NearestPixels?, _ output: Output
+  ) {
+    let (clean, chance) = (evaluation.clean, evaluation.shuffled)
+    func text(_ value: Double?) -> String { Units.fixed(value ?? 0, digits: 3) }
+    output.print(
+      "\(path)  mAP@100 \(text(clean.cut(100)?.hashing)) "
+        + "(as information retrieval counts \(text(clean.cut(100)?.retrieval))); "
+        + "pixels alone \(text(pixels?.cut(100)?.hashing)), chance \(text(chance.cut(100)?.hashing))"
+    )
+    output.emit([
+      "type": "model", "path": .string(path), "stage": .string(stage.name),
+      "bits": JSONValue(bits), "map_at_100": JSONValue(clean.cut(100)?.hashing ?? 0),
+      "map_at_1000": JSONValue(clean.cut(1000)?.hashing ?? 0),
+      "pixel_map_at_100": JSONValue(pixels?.cut(100)?.hashing ?? 0),
+      "shuffled_map_at_100": JSONValue(chance.cut(100)?.hashing ?? 0),
+    ])
   }
 }
 

@@ -166,6 +166,13 @@ struct FederationOptions: ParsableArguments, Sendable {
     guard (1e-6...1e6).contains(labelSkew ?? 1), (0...1e6).contains(proximity) else {
       throw ValidationError("--label-skew is above 0, --proximity 0 or more")
     }
+    let isPlain =
+      fraction == 1 && localEpochs == 1 && !unweighted && labelSkew == nil && proximity == 0
+    guard clients > 1 || isPlain else {
+      throw ValidationError(
+        "--fraction, --local-epochs, --unweighted, --label-skew and --proximity are for a federation: say --clients"
+      )
+    }
   }
 
   func apply(to plan: inout TrainingPlan) {

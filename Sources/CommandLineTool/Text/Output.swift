@@ -115,10 +115,12 @@ public struct Output: Sendable {
     do {
       try writeAll(bytes, to: descriptor, path: descriptor == STDOUT_FILENO ? "output" : "errors")
     } catch {
-      // A reader that left early ('sfmedir ls | head') is not worth a message; a full disk is, but
-      // standard error may be the very thing that failed.
+      // Remarks that nobody can read any more do not end the work, and a command that has been told to end does that in
+      // order: a terminal that closes, or Ctrl-C for 'sfmedir ... | tee', takes the reader away and sends a signal.
+      if descriptor == STDERR_FILENO || Interruption.happened { return }
+      // A reader that left early ('sfmedir ls | head') is not worth a message; a full disk is.
       if error.number == EPIPE { exit(128 + SIGPIPE) }
-      if descriptor != STDERR_FILENO { write("sfmedir: \(error)\n", to: STDERR_FILENO) }
+      write("sfmedir: \(error)\n", to: STDERR_FILENO)
       exit(ExitStatus.inputOutput.rawValue)
     }
   }

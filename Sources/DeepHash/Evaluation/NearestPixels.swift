@@ -19,7 +19,11 @@ public struct NearestPixels: Sendable {
   ///   - queries: numbers of pictures of the set.
   ///   - database: numbers of pictures of the set.
   ///   - ks: lengths of the result list.
-  public init(set: TrainingSet, queries: [Int], database: [Int], ks: [Int]) {
+  ///   - isCancelled: asked now and then; what then comes back is of no use.
+  public init(
+    set: TrainingSet, queries: [Int], database: [Int], ks: [Int],
+    isCancelled: () -> Bool = { false }
+  ) {
     cuts = ks.map { RetrievalScores.Cut(k: $0) }
     guard !queries.isEmpty, !database.isEmpty else { return }
     let length = Self.length(of: set)
@@ -33,7 +37,7 @@ public struct NearestPixels: Sendable {
     let products = FloatBuffer(count: Self.block * database.count)
     let longest = max(ks.max() ?? 1, 1)
     var hits = 0
-    for first in stride(from: 0, to: queries.count, by: Self.block) {
+    for first in stride(from: 0, to: queries.count, by: Self.block) where !isCancelled() {
       let count = min(Self.block, queries.count - first)
       MatrixProduct.apply(
         stored.pointer, to: asked.pointer + first * length, output: products.pointer, rows: count,

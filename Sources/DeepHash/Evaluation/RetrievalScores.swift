@@ -65,7 +65,8 @@ public struct RetrievalScores: Sendable {
 
   public var cuts: [Cut]
   /// Precision and recall of all items within each radius, in the mean over queries; where nothing is within it a
-  /// precision of 1 would flatter and one of 0 would punish, so such queries have no part in the precision.
+  /// precision of 1 would flatter and one of 0 would punish, so such queries have no part in the precision. A radius within
+  /// which no query finds anything is left out.
   public var radii: [Radius]
 
   public func cut(_ k: Int) -> Cut? { cuts.first { $0.k == k } }
@@ -125,10 +126,11 @@ public struct RetrievalScores: Sendable {
     }
     let count = Double(queries.codes.count)
     for index in cuts.indices { cuts[index].divide(by: count) }
-    for radius in radii.indices {
-      radii[radius].precision /= Double(max(answered[radius], 1))
+    for radius in radii.indices where answered[radius] > 0 {
+      radii[radius].precision /= Double(answered[radius])
       radii[radius].recall /= count
     }
+    radii.removeAll { answered[$0.radius] == 0 }
   }
 
   /// Items in the order that ties are broken in: by a keyed hash of their number, which no label has a part in.

@@ -76,11 +76,8 @@ public struct HashAttack: Sendable, Equatable {
             ) { outputs in
               for (at, image) in range.enumerated() {
                 for bit in 0..<bits {
-                  let value = tanh(alpha * outputs[at * bits + bit])
-                  let code = sign * codes[image][bit]
-                  let s = value * code
-                  outputs[at * bits + bit] =
-                    s < 0.5 ? (2 - 2 * s) * code * alpha * (1 - value * value) : 0
+                  outputs[at * bits + bit] = Self.slope(
+                    outputs[at * bits + bit], code: sign * codes[image][bit], alpha: alpha)
                 }
               }
             }
@@ -90,6 +87,14 @@ public struct HashAttack: Sendable, Equatable {
         }
       }
     }
+  }
+
+  /// The derivative of the objective by one output of the network.
+  /// - Parameter code: what the output is to become the sign of: +1 or -1.
+  package static func slope(_ output: Float, code: Float, alpha: Float) -> Float {
+    let value = tanh(alpha * output)
+    let s = value * code
+    return s < 0.5 ? (2 - 2 * s) * code * alpha * (1 - value * value) : 0
   }
 
   /// Images of one pass.

@@ -99,6 +99,8 @@ public final class HashTrainer {
       buffers.append(CodeBuffer(values: values, bits: bits, labels: labels, classes: classes))
       first += bits
     }
+    // The first batch is attacked before it refreshes them.
+    if !outputs.isEmpty { self.codes = buffers.map(\.mainstay) }
   }
 
   /// M as a stage begins: [head][class][l].
@@ -111,7 +113,14 @@ public final class HashTrainer {
       throw .tooManyClasses(count: classes, bits: bits)
     }
     guard recipe.classCodes == .frozen else {
-      return recipe.heads.map { ClassCodes.equidistant(classes: classes, bits: $0) }
+      return try recipe.heads.map { bits throws(TrainingError) in
+        let codes = ClassCodes.equidistant(classes: classes, bits: bits)
+        // Of many candidates, not of all codes: there may be too few even where the length has enough.
+        guard Set(codes).count == classes else {
+          throw .tooManyClasses(count: classes, bits: bits)
+        }
+        return codes
+      }
     }
     let outputs = network.outputs(of: set, images: images)
     let labels = images.map { set.labels[$0] }

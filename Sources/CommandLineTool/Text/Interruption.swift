@@ -1,8 +1,8 @@
 import Base
 import Glibc
 
-/// SIGINT and SIGTERM cancel the command's task, so that it can take away what it began;
-/// the second one ends the process at once.
+/// SIGINT, SIGTERM and SIGHUP, which a terminal that closes sends, cancel the command's task, so that it can take away
+/// what it began; the second one ends the process at once.
 enum Interruption {
   private struct State {
     var isInstalled = false
@@ -51,7 +51,7 @@ enum Interruption {
       }, readEnd)
     precondition(failure == 0, "no thread for signals: \(failure)")
     pthread_detach(thread)
-    for number in [SIGINT, SIGTERM] { handle(number) }
+    for number in [SIGINT, SIGTERM, SIGHUP] { handle(number) }
   }
 
   private final class Descriptor {
