@@ -1,5 +1,6 @@
 import CAllocationCount
 import DeepHash
+import Glibc
 import Testing
 
 /// Training as a whole: that it learns, that it is the same every time, and that it can be broken off.
