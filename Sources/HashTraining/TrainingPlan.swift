@@ -57,7 +57,7 @@ public struct TrainingPlan: Sendable {
   }
 
   /// Of dice that are each client's own: what views and starts of attacks had in common, no mean would level out.
-  func seed(ofClient client: Int, _ stage: Stage) -> UInt64 {
+  package func seed(ofClient client: Int, _ stage: Stage) -> UInt64 {
     if clients == 1 { return stage.recipe.seed }
     var dice = SplitMix64(seed: stage.recipe.seed ^ UInt64(client + 1) << 32)
     return dice.next()

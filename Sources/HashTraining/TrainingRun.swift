@@ -170,9 +170,6 @@ public final class TrainingRun {
   public var hasBegun: Bool { position != Position() }
   public var isFinished: Bool { position.stage == plan.stages.count }
 
-  /// Of the dice of each client in the stage under way.
-  package var clientSeeds: [UInt64] { trainers.map(\.recipe.seed) }
-
   /// What all clients have in common: of a finished run, what the last stage came to.
   public var parameters: [Float] { global }
 

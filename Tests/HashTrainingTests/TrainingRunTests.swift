@@ -95,19 +95,6 @@ import Testing
     #expect(trace == expected)
   }
 
-  /// What clients had in common, the mean of what they come to would keep.
-  @Test func clientsHaveDiceOfTheirOwn() throws {
-    let set = Pictures.synthetic(24)
-    func seeds(clients: Int, _ folder: RunFolder, resumes: Bool) throws -> [UInt64] {
-      try Self.begin(Self.plan(clients: clients), set, folder, resumes: resumes).clientSeeds
-    }
-    let (one, three) = (try Scratch(), try Scratch())
-    #expect(try seeds(clients: 1, one.folder, resumes: false) == [1])
-    let own = try seeds(clients: 3, three.folder, resumes: false)
-    #expect(Set(own + [1]).count == 4)
-    #expect(try seeds(clients: 3, three.folder, resumes: true) == own)
-  }
-
   /// A round counts as many steps as all of its clients have taken, as pooled pictures would have.
   @Test func theAverageOverRoundsForgetsAsOneOfPooledPicturesDoes() throws {
     let set = Pictures.synthetic(24)
@@ -167,10 +154,14 @@ import Testing
     let parameters = ConvNeXt.initialParameters(plan.configuration, layerScale: 0.5, seed: 1)
     let parts = plan.parts(of: Array(0..<24), labels: set.labels)
     #expect(parts[0].count != parts[1].count)
-    let recipe = plan.stages[0].recipe
+    // And with dice of their own: what they had in common, the mean would keep.
+    let seeds = [0, 1].map { plan.seed(ofClient: $0, plan.stages[0]) }
+    #expect(Set(seeds + [plan.stages[0].recipe.seed]).count == 3)
     let weights = parts.map { weighted ? Double($0.count) : 1 }
     var mean = [Double](repeating: 0, count: parameters.count)
-    for (part, weight) in zip(parts, weights) {
+    for (client, (part, weight)) in zip(parts, weights).enumerated() {
+      var recipe = plan.stages[0].recipe
+      recipe.seed = seeds[client]
       let network = try TrainableNetwork(
         configuration: plan.configuration, parameters: parameters, height: 32, width: 32, lanes: 2)
       let trainer = try HashTrainer(network: network, set: set, images: part, recipe: recipe)

@@ -52,6 +52,8 @@ enum Interruption {
     precondition(failure == 0, "no thread for signals: \(failure)")
     pthread_detach(thread)
     for number in [SIGINT, SIGTERM, SIGHUP] { handle(number) }
+    // A reader that has left is an error of write(2), which Output tells from others.
+    signal(SIGPIPE, SIG_IGN)
   }
 
   private final class Descriptor {
