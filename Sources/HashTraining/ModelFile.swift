@@ -59,7 +59,7 @@ public struct ModelFile: Sendable {
 
   public var ancestors: [Ancestor] {
     guard let text = metadata[Field.ancestors] else {
-      // Its training did not begin with nothing, and of with what there is no word.
+      // It began with another network, and nothing says what that one had learned from.
       return metadata[Field.training]?.contains("--init ") == true ? [Ancestor()] : []
     }
     return (try? JSONDecoder().decode([Ancestor].self, from: Data(text.utf8))) ?? []

@@ -1,4 +1,6 @@
 import ArgumentParser
+import DeepHash
+import HashTraining
 import Testing
 
 @testable import CommandLineTool
@@ -54,6 +56,19 @@ import Testing
     #expect(try parse("dev logs mcs-1 -n 3", DevLogsCommand.self).lines == 3)
   }
 
+  @Test func federations() throws {
+    let train = try parse(
+      "model train --data d --out o --clients 3 --fraction 0.5 --local-epochs 2 --unweighted --label-skew 0.5 "
+        + "--proximity 0.1", ModelTrainCommand.self)
+    var plan = TrainingPlan(
+      configuration: try ConvNeXtConfiguration(
+        channels: 1, depths: [1, 1, 1, 1], dims: [8, 8, 8, 8], bits: 8), side: 32, stages: [])
+    train.federation.apply(to: &plan)
+    #expect(plan.clients == 3 && plan.fraction == 0.5 && plan.localEpochs == 2)
+    #expect(!plan.weighted && plan.labelSkew == 0.5)
+    #expect(train.federation.proximity == 0.1)
+  }
+
   @Test func remoteProcedureCalls() throws {
     let list = try parse("rpc list --address 127.0.0.1:7 --role scs", RPCListCommand.self)
     #expect(list.daemon.address == "127.0.0.1:7")
@@ -100,7 +115,10 @@ import Testing
     "rpc list --address h:1 --role boss", "rpc list --node A", "phantom --out p --count 0",
     "phantom", "bench e2e", "model train --data d --out o --bits 12",
     "model train --data d --out o --epochs 0 --adversarial-epochs 0", "model train --data d",
-    "model train --data d --out o --clients 0", "model compact m --data d",
+    "model train --data d --out o --clients 0", "model train --data d --out o --fraction 0.5",
+    "model train --data d --out o --local-epochs 2", "model train --data d --out o --unweighted",
+    "model train --data d --out o --label-skew 0.5", "model train --data d --out o --proximity 0.1",
+    "model compact m --data d",
     "model eval --data d", "model attack i --data d",
     "bench model --net tiny", "dev logs mcs-1 -n 0",
   ]) func wrongUseIsExitCode64(_ line: String) { #expect(exitCode(line) == 64) }

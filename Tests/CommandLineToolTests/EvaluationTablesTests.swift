@@ -9,9 +9,7 @@ import Testing
 
 /// What `model eval` says, of networks that have learned nothing.
 @Suite struct EvaluationTablesTests {
-  private static func row(
-    _ path: String, stage: String?, bits: Int, split: SplitProtocol = .group, attacked: Int? = nil
-  ) throws -> ModelEvalCommand.Row {
+  private static func pictures(_ split: SplitProtocol) throws -> PictureFolder {
     let folder = NSTemporaryDirectory() + "/sfmedir-tables-\(UUID().uuidString)"
     try FileManager.default.createDirectory(
       atPath: folder, withIntermediateDirectories: true)
@@ -21,7 +19,13 @@ import Testing
       "path,class,split,random_split,group\n"
       + (0..<30).map { "\($0).png,\($0 % 2),\(sides[$0]),\(sides[$0]),\($0)\n" }.joined()
     try Data(manifest.utf8).write(to: URL(filePath: folder + "/manifest.csv"))
-    let pictures = try PictureFolder(directory: folder, split: split, seed: 1)
+    return try PictureFolder(directory: folder, split: split, seed: 1)
+  }
+
+  private static func row(
+    _ path: String, stage: String?, bits: Int, split: SplitProtocol = .group, attacked: Int? = nil
+  ) throws -> ModelEvalCommand.Row {
+    let pictures = try Self.pictures(split)
     let set = TrainingSet(
       labels: pictures.pictures.map(\.label), classes: pictures.classes, channels: 1, height: 32,
       width: 32
@@ -50,6 +54,31 @@ import Testing
 
   private static func fixed(_ value: Double?) -> String {
     value.map { Units.fixed($0, digits: 3) } ?? "-"
+  }
+
+  /// Silence is not innocence.
+  @Test func whatAModelDoesNotSayIsARemark() throws {
+    let pictures = try Self.pictures(.group)
+    let configuration = try ConvNeXtConfiguration(
+      channels: 1, depths: [1, 1, 1, 1], dims: [8, 8, 8, 8], bits: 8)
+    func remarks(_ metadata: [String: String]) -> [String] {
+      ModelFile(
+        configuration: configuration,
+        parameters: ConvNeXt.initialParameters(configuration, layerScale: 0.5, seed: 1),
+        metadata: metadata
+      ).remarks(split: .group, of: pictures, dataset: "heads")
+    }
+    typealias Field = ModelFile.Field
+    let known = [
+      Field.dataset: "heads", Field.split: "group", Field.splitDigest: pictures.splitDigest,
+    ]
+    #expect(remarks(known) == [])
+    var silent = known
+    silent[Field.splitDigest] = nil
+    #expect(remarks(silent).contains { $0.contains("does not say which pictures") })
+    silent = known
+    silent[Field.training] = "--init other.safetensors"
+    #expect(remarks(silent).contains { $0.contains("does not say what it was trained on") })
   }
 
   @Test func hasThePapersTables() throws {

@@ -355,6 +355,9 @@ import Testing
     let lost = NearestPixels(
       set: misled, queries: Array(0..<6), database: Array(6..<30), ks: [8])
     #expect(lost.accuracy == 0 && lost.cut(8)?.hashing == 0 && lost.cut(8)?.precision == 0)
+    let stopped = NearestPixels(
+      set: set, queries: Array(0..<6), database: Array(6..<30), ks: [8], isCancelled: { true })
+    #expect(stopped.accuracy == 0)
   }
 
   @Test func mainstayCodesAgree() throws {

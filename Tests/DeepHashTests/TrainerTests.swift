@@ -313,6 +313,36 @@ import Testing
     }
   }
 
+  /// The first batch of a stage against attacks is attacked by them, before it refreshes them.
+  @Test func refreshedCodesBeginAsTheNetworkHasThem() throws {
+    let set = Self.pictures(16)
+    let recipe = Self.recipe(attacked: true)
+    let trainer = try Self.trainer(recipe, set: set)
+    var frozen = recipe
+    frozen.classCodes = .frozen
+    let expected = try HashTrainer.initialCodes(
+      trainer.network, set, Array(0..<set.count), frozen)
+    #expect(trainer.codes == expected)
+    var warm = recipe
+    warm.classCodes = .equidistant
+    #expect(
+      try HashTrainer.initialCodes(trainer.network, set, [], warm) != expected,
+      "pictures that do not tell the two apart")
+  }
+
+  /// Of 13 bits 4,096 codes are tried: there are 8,192, and still none for the last class.
+  @Test func classesWithoutACodeOfTheirOwnAreRefused() throws {
+    let trainer = try Self.trainer(Self.recipe(), set: Self.pictures(16))
+    var recipe = TrainingRecipe()
+    (recipe.heads, recipe.classCodes) = ([13], .equidistant)
+    let set = TrainingSet(
+      labels: [0, 1], classes: (0..<4097).map { "\($0)" }, channels: 1, height: 32, width: 32
+    ) { _, out in out.initialize(repeating: 0) }
+    #expect(throws: TrainingError.tooManyClasses(count: 4097, bits: 13)) {
+      try HashTrainer.initialCodes(trainer.network, set, [], recipe)
+    }
+  }
+
   @Test func attacksSharpenStepByStep() {
     let alphas = (0..<100).map { HashAttack.alpha(step: $0, of: 100) }
     #expect(alphas[..<50].allSatisfy { $0 == 0.1 })
